@@ -1,0 +1,110 @@
+"""Boot: puts the parts of a process together; what gunicorn's configuration calls."""
+
+import errno
+import os
+import socket
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from cluster import database, embedded, log, migrate, process
+from cluster import settings as settings_module
+from cluster.job import JobError, catalogue
+from cluster.nudge import nudge
+from cluster.runner import Runner
+from cluster.settings import Settings
+from cluster.worker import Worker
+
+_APP_LOAD_ERROR = 4
+"""gunicorn's exit status of a worker that can't load: the master halts, and does not respawn."""
+
+
+def settings_or_exit() -> Settings:
+    """Read the settings; end the process with one clear line if one makes no sense."""
+    try:
+        return settings_module.load()
+    except settings_module.SettingsError as error:
+        raise SystemExit(f"ronin: {error}") from None
+
+
+def prepare(settings: Settings, *, replaces_master: bool) -> None:
+    """Before the first fork: make the database ready, wait for it, migrate it.
+
+    Args:
+        settings: of this instance.
+        replaces_master: a new master of the same service (USR2) has its socket already.
+    """
+    if not replaces_master:
+        _check_port(settings)
+    try:
+        migrate.migrate(database_url(settings))
+    except embedded.EmbeddedPostgresError as error:
+        raise SystemExit(f"ronin: {error}") from None
+    except database.DatabaseUrlError as error:
+        raise SystemExit(f"ronin: DATABASE_URL: {error}") from None
+    except psycopg.Error as error:
+        raise SystemExit(f"ronin: the migration failed: {error}") from error
+
+
+def database_url(settings: Settings) -> str:
+    """Return the URL of the operator's database, or of the embedded one, started if need be.
+
+    Raises:
+        embedded.EmbeddedPostgresError: there is none and none can be started.
+    """
+    return settings.database_url or _embedded(settings.data.absolute())
+
+
+@cache
+def _embedded(data: Path) -> str:
+    # Once in the master: the workers inherit the answer with the fork, and the server's lock.
+    return embedded.start(data)
+
+
+def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
+    """After the fork: load the jobs, and return the worker that shares them, not yet started."""
+    try:
+        catalogue.load(settings.jobs)
+    except JobError as error:
+        log.get("boot").error(str(error))
+        sys.exit(_APP_LOAD_ERROR)
+    url = database_url(settings)
+    identity = process.identity()
+    name = f"{settings.instance}:{identity.pid}"
+    engine = database.pool(url, "ronin engine", size=1, spare=1)
+    # Apart from the engine's, so that no job's queries can hold up a heartbeat.
+    lent = database.pool(url, "ronin jobs", size=4)
+    engine.open()
+    lent.open()
+    master = os.getppid()
+    return Worker(
+        name=name,
+        process=identity,
+        catalogue=catalogue,
+        pool=engine,
+        runner=Runner(settings.max_concurrency, name, lent.connection, nudge.set),
+        lease_seconds=settings.lease_seconds,
+        # A worker whose master was killed goes on serving until it notices; it claims no more.
+        alive=lambda: gunicorn_worker.alive and os.getppid() == master,
+        nudge=nudge,
+    )
+
+
+def _check_port(settings: Settings) -> None:
+    """Find out that the port is taken before anything is touched."""
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.bind, settings.port))
+        except OSError as error:
+            reason = (
+                "it is taken; is Ronin running already? Set PORT to start another instance"
+                if error.errno == errno.EADDRINUSE
+                else error.strerror
+            )
+            where = f"{settings.bind}:{settings.port}"
+            raise SystemExit(f"ronin: cannot listen on {where}: {reason}") from None

@@ -1,0 +1,80 @@
+"""Connections: how this product talks to PostgreSQL, and its pools."""
+
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
+Pool = ConnectionPool[Connection[TupleRow]]
+
+
+class DatabaseUrlError(ValueError):
+    """A database URL can't be read."""
+
+
+PARAMETERS: dict[str, Any] = {
+    "connect_timeout": "3",
+    "target_session_attrs": "read-write",
+    # A peer that vanished without a word is noticed within these, not after minutes.
+    "tcp_user_timeout": "6000",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+}
+"""Defaults of a connection (libpq's names); what DATABASE_URL says itself wins."""
+
+_SESSION = {
+    "statement_timeout": "5s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+    "timezone": "UTC",
+    "search_path": "public",
+}
+
+
+def conninfo(url: str, name: str, **session: str) -> str:
+    """Return the libpq connection string for a URL with our timeouts and session settings.
+
+    Args:
+        url: any libpq URL or key=value string.
+        name: application_name, for pg_stat_activity.
+        **session: server settings that differ from ours, such as `statement_timeout="0"`.
+
+    Raises:
+        DatabaseUrlError: the URL can't be read.
+    """
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        # libpq's message may quote the part with the password.
+        raise DatabaseUrlError(
+            "not a libpq URL such as postgresql://user:password@host:5432/name"
+        ) from error
+    settings = " ".join(f"-c {key}={value}" for key, value in {**_SESSION, **session}.items())
+    options = f"{settings} {given.get('options') or ''}".strip()
+    return make_conninfo(**{"application_name": name, **PARAMETERS, **given, "options": options})
+
+
+def pool(url: str, name: str, size: int, *, spare: int = 0, timeout: float = 3.0) -> Pool:
+    """Return a closed pool of autocommit connections; open it after the fork, never before.
+
+    Args:
+        url: libpq URL.
+        name: application_name of its connections.
+        size: connections at most.
+        spare: connections kept open when idle.
+        timeout: seconds a caller waits for a connection before `PoolTimeout`.
+    """
+    return ConnectionPool(
+        conninfo(url, name),
+        min_size=spare,
+        max_size=size,
+        timeout=timeout,
+        reconnect_timeout=2,  # then it is given up until somebody asks again
+        kwargs={"autocommit": True},
+        name=name,
+        open=False,
+    )

@@ -1,0 +1,106 @@
+"""Migrations: brings the schema up to date at the start, however many instances start at once."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import yoyo
+from psycopg.conninfo import conninfo_to_dict
+from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+from yoyo.connections import DatabaseURI
+
+from cluster import database, log
+
+FOLDER = Path(__file__).parent.parent / "migrations"
+_LOCK = 0x526F6E696E  # "Ronin" in ASCII; any number that is ours alone
+_SAY_AGAIN_SECONDS = 5.0
+_log = log.get("migrate")
+
+
+def migrate(url: str, folder: Path = FOLDER) -> int:
+    """Wait for the database, then apply what is not applied yet; return how many that were.
+
+    One instance does it while the others wait. An instance that is killed in the middle leaves
+    yoyo's own lock row behind and perhaps a migration done but not marked: the next one breaks
+    that lock, which is safe under ours, and runs the migration again, which every migration
+    must bear.
+
+    Raises:
+        psycopg.Error: a migration is wrong.
+    """
+    wait_for(url)
+    with _only_one(url), _backend(url) as backend:
+        backend.break_lock()
+        migrations = backend.to_apply(yoyo.read_migrations(str(folder)))
+        with backend.lock():
+            backend.apply_migrations(migrations)
+    if migrations:
+        _log.info("migrated", applied=[migration.id for migration in migrations])
+    return len(migrations)
+
+
+def roll_back(url: str, folder: Path = FOLDER) -> None:
+    """Undo every migration, newest first. All data is lost."""
+    with _only_one(url), _backend(url) as backend:
+        backend.break_lock()
+        migrations = backend.to_rollback(yoyo.read_migrations(str(folder)))
+        with backend.lock():
+            backend.rollback_migrations(migrations)
+
+
+def wait_for(url: str, pause: float = 0.25) -> None:
+    """Return once the database takes connections; say every few seconds why it does not yet.
+
+    Args:
+        url: libpq URL.
+        pause: seconds between two tries at first; they grow to two seconds.
+
+    Raises:
+        database.DatabaseUrlError: the URL can't be read.
+    """
+    said = float("-inf")
+    while True:
+        try:
+            psycopg.connect(database.conninfo(url, "ronin start")).close()
+        except psycopg.OperationalError as error:
+            if time.monotonic() - said > _SAY_AGAIN_SECONDS:
+                _log.warning("waiting for the database", reason=str(error).strip().split("\n")[0])
+                said = time.monotonic()
+            time.sleep(pause)
+            pause = min(pause * 1.5, 2.0)
+        else:
+            return
+
+
+@contextmanager
+def _only_one(url: str) -> Iterator[None]:
+    """Hold the migration lock; it goes with the connection, so a killed holder can't keep it.
+
+    Polled, not waited for: a statement that waits holds a snapshot, and CREATE INDEX
+    CONCURRENTLY in somebody's migration would wait for that in turn, for ever.
+    """
+    unlimited = {"idle_in_transaction_session_timeout": "0"}
+    with psycopg.connect(database.conninfo(url, "ronin migrate", **unlimited)) as connection:
+        while True:
+            query = "SELECT pg_try_advisory_xact_lock(%s)"
+            row = connection.execute(query, (_LOCK,)).fetchone()
+            if row and row[0]:
+                break
+            connection.rollback()
+            time.sleep(0.1)
+        yield
+        with suppress(psycopg.OperationalError):
+            connection.rollback()
+
+
+@contextmanager
+def _backend(url: str) -> Iterator[PostgresqlPsycopgBackend]:
+    """Give yoyo a psycopg 3 connection with our settings (its own URLs lack several hosts)."""
+    parameters = conninfo_to_dict(database.conninfo(url, "ronin migrate", statement_timeout="0"))
+    name = parameters.pop("dbname", None)
+    uri = DatabaseURI("postgresql+psycopg", None, None, None, None, name, parameters)
+    with PostgresqlPsycopgBackend(uri, "_yoyo_migration") as backend:
+        backend.init_database()
+        yield backend

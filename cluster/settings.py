@@ -1,0 +1,96 @@
+"""Settings: the one module that reads the environment, checked as a whole at the start."""
+
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """A setting makes no sense; the message is one line that names the variable."""
+
+
+class Settings(BaseSettings):
+    """What an operator can set: every field is an environment variable, durations are seconds."""
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
+
+    database_url: str | None = Field(None, validation_alias="DATABASE_URL")
+    """Any libpq URL, several hosts too. Unset: the embedded PostgreSQL in `data`."""
+
+    data: Path = Field(Path(".data"), validation_alias="RONIN_DATA")
+    """Folder of the embedded PostgreSQL."""
+
+    bind: str = Field("127.0.0.1", validation_alias="BIND", min_length=1)
+    port: int = Field(8000, validation_alias="PORT", ge=1, le=65535)
+
+    workers: int = Field(5, validation_alias="WEB_CONCURRENCY", ge=1, le=1000)
+    """Worker processes of this instance."""
+
+    max_concurrency: int = Field(16, validation_alias="RONIN_MAX_CONCURRENCY", ge=1, le=1000)
+    """Runs that a worker performs at once (W1)."""
+
+    lease_seconds: float = Field(15, validation_alias="RONIN_LEASE_SECONDS", ge=1, le=3600)
+    """How long a worker's word counts; its heartbeat comes at a third of it."""
+
+    sample_seconds: float = Field(120, validation_alias="RONIN_SAMPLE_SECONDS", ge=0, le=86400)
+    """How long each sample job runs at least (C3)."""
+
+    jobs: Annotated[tuple[str, ...], NoDecode] = Field(("jobs",), validation_alias="RONIN_JOBS")
+    """Modules that declare jobs, comma separated."""
+
+    retention_days: int = Field(30, validation_alias="RONIN_RETENTION_DAYS", ge=1, le=36500)
+    """Whole days that history is kept."""
+
+    instance: str = Field(
+        default_factory=socket.gethostname,
+        validation_alias="RONIN_INSTANCE",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+    )
+    """The server's own id, the first part of `host:pid`; the host's name when it is not set."""
+
+    log: Literal["auto", "text", "json"] = Field("auto", validation_alias="RONIN_LOG")
+    """Form of the log lines; `auto` is text, coloured on a terminal."""
+
+    @property
+    def address(self) -> str:
+        """Where HTTP listens, as `host:port`."""
+        host = f"[{self.bind}]" if ":" in self.bind else self.bind
+        return f"{host}:{self.port}"
+
+    @field_validator("jobs", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("jobs")
+    @classmethod
+    def _dotted(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for module in value:
+            if not all(part.isidentifier() for part in module.split(".")):
+                raise ValueError(f"{module!r} is no module name")
+        return value
+
+
+def load() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: a value makes no sense.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_line(detail) for detail in error.errors())) from None
+
+
+def _line(detail: ErrorDetails) -> str:
+    """Turn one complaint of pydantic into `NAME=value: what is wrong`, without the secrets."""
+    name = str(detail["loc"][0])
+    shown = "" if name == "DATABASE_URL" else f"={detail['input']}"
+    return f"{name}{shown}: {detail['msg'].removeprefix('Value error, ')}"

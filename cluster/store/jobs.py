@@ -1,0 +1,151 @@
+"""Jobs: what the code declares, what is planned of it, and what an operator changes."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+
+from cluster import schedule as schedules
+from cluster.database import Pool
+from cluster.job import Job
+from cluster.store.runs import json
+
+
+def declare(pool: Pool, jobs: Iterable[Job]) -> None:
+    """Write what the code says of its jobs, and plan each one that has no run.
+
+    One transaction: no job is there without its first run. Two workers at once: the second
+    waits at the first row, then finds everything done and plans nothing twice. Also makes the
+    days of the history that come next.
+    """
+    wanted = {job.name: job for job in jobs}
+    with pool.connection() as connection, connection.transaction():
+        cursor = connection.cursor(row_factory=dict_row)
+        known = {
+            row["name"]: row
+            for row in cursor.execute("SELECT name, schedule, timezone FROM job ORDER BY name")
+        }
+        cursor.execute(
+            """
+            INSERT INTO job (name, function, description, declared_schedule, timezone, settings)
+            SELECT * FROM jsonb_to_recordset(%s) AS j (name text, function text,
+                description text, declared_schedule text, timezone text, settings jsonb)
+            ORDER BY name -- one order for all, so that two can't wait for each other
+            ON CONFLICT (name) DO UPDATE SET function = excluded.function,
+                description = excluded.description, timezone = excluded.timezone,
+                declared_schedule = excluded.declared_schedule, settings = excluded.settings
+            RETURNING name, schedule, timezone, now() AS now
+            """,
+            (json([_row(job) for job in wanted.values()]),),
+        )
+        plans = [_plan(wanted[row["name"]], row, known) for row in cursor.fetchall()]
+        cursor.executemany(
+            """
+            INSERT INTO run (job, priority, spread, due_at, not_before)
+            VALUES (%(job)s, %(priority)s, make_interval(secs => %(spread)s), %(at)s, %(at)s)
+            ON CONFLICT (job) WHERE scheduled DO NOTHING
+            """,
+            plans,
+        )
+        cursor.executemany(_MOVE, [plan for plan in plans if plan["moved"]])
+
+
+_MOVE = """
+    UPDATE run SET due_at = %(at)s, not_before = %(at)s
+    WHERE job = %(job)s AND scheduled AND token IS NULL AND attempt = 0
+    """
+"""Moves a planned run to another firing; one that is under way or retrying stays."""
+
+
+def _plan(job: Job, row: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job's next run; `moved` if its schedule is not the one that was known."""
+    before = known.get(job.name)
+    firing = schedules.parse(row["schedule"], row["timezone"]).after(row["now"])
+    return {
+        "job": job.name,
+        "priority": job.priority,
+        "spread": job.spread,
+        "at": row["now"] if job.at_once and before is None else firing,
+        "moved": before is not None
+        and (before["schedule"], before["timezone"]) != (row["schedule"], row["timezone"]),
+    }
+
+
+def reschedule(pool: Pool, job: str, firing: datetime) -> None:
+    """Move the planned run of a job to another firing, unless it is under way or retrying."""
+    with pool.connection() as connection:
+        connection.execute(_MOVE, {"job": job, "at": firing})
+
+
+def change(pool: Pool, name: str, changes: Mapping[str, Any]) -> bool:
+    """Pause or resume a job, give it another schedule or back the code's; False if unknown.
+
+    A run that is being finished at this moment holds the row of `job`: we wait, and our second
+    statement sees the run it planned.
+
+    Args:
+        pool: any.
+        name: of the job.
+        changes: `paused` a bool, `schedule` a valid schedule or None for the code's.
+    """
+    with pool.connection() as connection, connection.transaction():
+        cursor = connection.cursor(row_factory=dict_row)
+        row = cursor.execute(
+            """
+            UPDATE job SET paused = coalesce(%(paused)s, paused),
+                new_schedule = CASE WHEN %(set)s THEN %(schedule)s ELSE new_schedule END
+            WHERE name = %(name)s RETURNING schedule, timezone, clock_timestamp() AS now
+            """,
+            {
+                "name": name,
+                "paused": changes.get("paused"),
+                "set": "schedule" in changes,
+                "schedule": changes.get("schedule"),
+            },
+        ).fetchone()
+        if row and "schedule" in changes:
+            firing = schedules.parse(row["schedule"], row["timezone"]).after(row["now"])
+            connection.execute(_MOVE, {"job": name, "at": firing})
+    return row is not None
+
+
+def run_now(pool: Pool, name: str) -> UUID | None:
+    """Make the planned run of a job due at once; None if it is under way.
+
+    It takes the place of the next firing, so a job still never runs twice at once. A claim at
+    the same moment: either it is first and we find nothing, or it finds the row due.
+    """
+    query = """
+        UPDATE run SET not_before = now(), due_at = CASE WHEN attempt = 0 THEN now() ELSE due_at END
+        WHERE job = %s AND scheduled AND token IS NULL RETURNING id
+        """
+    with pool.connection() as connection:
+        row = connection.execute(query, (name,)).fetchone()
+    return row[0] if row else None
+
+
+def prepare_history(pool: Pool) -> int:
+    """Make the partitions of today and the days ahead. Returns how many were missing."""
+    with pool.connection() as connection:
+        row = connection.execute("SELECT prepare_history()").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "function": job.path,
+        "description": job.description,
+        "declared_schedule": job.schedule,
+        "timezone": job.timezone,
+        "settings": {
+            "timeout_seconds": job.timeout,
+            "max_retries": job.max_retries,
+            "retry_delay_seconds": job.retry_delay,
+            "priority": job.priority,
+            "spread_seconds": job.spread,
+            "at_once": job.at_once,
+        },
+    }

@@ -1,0 +1,163 @@
+"""Leases: who is alive, and what becomes of the runs of those who are not."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.rows import class_row, scalar_row
+
+from cluster.database import Pool
+from cluster.process import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A run taken away from a worker that is no more."""
+
+    run_id: UUID
+    job: str
+    attempt: int
+    worker: str
+    outcome: str
+
+
+def register(
+    pool: Pool, name: str, process: Identity, jobs: Iterable[str], lease_seconds: float
+) -> UUID:
+    """Take a lease under a new identity, and set the opening if the cluster is silent.
+
+    Copies that start together begin together: runs open for claims a second after the last of
+    them has registered, and at most five seconds after the first. A worker that joins a
+    cluster at work moves nothing.
+    """
+    parameters = {
+        "name": name,
+        "host": process.host,
+        "pid": process.pid,
+        "started": process.started,
+        "jobs": list(jobs),
+        "lease": lease_seconds,
+    }
+    with pool.connection() as connection, connection.transaction():
+        # Two at once: the second waits here, and its next statement sees the first one's lease.
+        connection.execute("SELECT FROM opening FOR UPDATE")
+        connection.execute(
+            """
+            UPDATE opening SET
+                first_at = CASE WHEN silent THEN clock_timestamp() ELSE first_at END,
+                opens_at = CASE WHEN silent THEN clock_timestamp() + interval '1 s'
+                    ELSE least(clock_timestamp() + interval '1 s', first_at + interval '5 s') END
+            FROM (SELECT NOT EXISTS (SELECT FROM worker WHERE lease_until > now()) AS silent) s
+            WHERE silent OR clock_timestamp() < opens_at
+            """
+        )
+        cursor = connection.cursor(row_factory=scalar_row)
+        cursor.execute(
+            """
+            INSERT INTO worker (id, name, host, pid, process_started, jobs, lease, lease_until)
+            VALUES (uuid7(), %(name)s, %(host)s, %(pid)s, %(started)s, %(jobs)s,
+                make_interval(secs => %(lease)s), now() + make_interval(secs => %(lease)s))
+            RETURNING id
+            """,
+            parameters,
+        )
+        worker: UUID = cursor.fetchone()  # type: ignore[assignment] # one row is returned
+    return worker
+
+
+def beat(pool: Pool, worker: UUID, progress: Sequence[tuple[UUID, float]]) -> bool:
+    """Renew the lease and write progress; False if the lease is gone: declared dead.
+
+    A take-over at the same moment: whoever locks the row of `worker` first wins, the other
+    finds it gone, or renewed.
+
+    Args:
+        pool: the engine's.
+        worker: the identity.
+        progress: token and fraction done of each run that said it.
+    """
+    query = """
+        WITH renewed AS (
+            UPDATE worker SET lease_until = now() + lease WHERE id = %(worker)s RETURNING id
+        ), told AS (
+            UPDATE run SET progress = p.progress
+            FROM unnest(%(tokens)s::uuid[], %(fractions)s::real[]) AS p (token, progress)
+            WHERE run.worker_id = %(worker)s AND run.token = p.token
+                AND run.progress IS DISTINCT FROM p.progress
+        )
+        SELECT FROM renewed
+        """
+    parameters = {
+        "worker": worker,
+        "tokens": [token for token, _ in progress],
+        "fractions": [fraction for _, fraction in progress],
+    }
+    with pool.connection() as connection:
+        return connection.execute(query, parameters).rowcount == 1
+
+
+def take_over(pool: Pool, proven: Sequence[UUID]) -> list[Lost]:
+    """Free the runs of workers that are dead by proof or by lease, and remove their leases.
+
+    A database that was down makes nobody dead: a lease can't run out sooner than one full
+    lease after the server's own start. Several at once: each dead worker is taken by one. The
+    dead one's last statement may commit beside this one: a claim holds the row of `worker`, so
+    it is skipped and found again at the next look; a claim that committed a moment too late
+    for our snapshot leaves a run without a lease, which `stranded` finds at the next look. A
+    finish holds the row of `run`, we wait for it, and the token tells. What ended and what is
+    due again have the same time, so the history shows no overlap.
+
+    Args:
+        pool: the engine's.
+        proven: identities whose processes are known to exist no more.
+    """
+    query = """
+        WITH dead AS MATERIALIZED (
+            SELECT id, leaving FROM worker
+            WHERE id = ANY (%(proven)s)
+                OR greatest(lease_until, pg_postmaster_start_time() + lease) < now()
+            ORDER BY id FOR UPDATE SKIP LOCKED
+        ), removed AS (
+            DELETE FROM worker WHERE id IN (SELECT id FROM dead)
+        ), stranded AS MATERIALIZED (
+            SELECT r.id, r.token, coalesce(d.leaving, false) AS leaving
+            FROM run r LEFT JOIN worker w ON w.id = r.worker_id LEFT JOIN dead d ON d.id = w.id
+            WHERE r.token IS NOT NULL AND (w.id IS NULL OR d.id IS NOT NULL)
+        ), lost AS MATERIALIZED (
+            -- The old token again: the row may have changed hands since the snapshot.
+            SELECT r.*, s.leaving FROM run r JOIN stranded s ON s.id = r.id AND s.token = r.token
+            ORDER BY r.id FOR UPDATE OF r
+        ), freed AS (
+            UPDATE run r SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
+                started_at = NULL, progress = NULL, not_before = now(),
+                crashes = r.crashes + CASE WHEN lost.leaving THEN 0 ELSE 1 END
+            FROM lost WHERE r.id = lost.id
+        )
+        INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,
+            finished_at, outcome, error)
+        SELECT id, job, attempt, token, fence, worker, due_at, started_at, now(),
+            CASE WHEN leaving THEN 'interrupted' ELSE 'crashed' END,
+            CASE WHEN leaving THEN 'the worker left before the run had ended'
+                ELSE 'the worker died' END
+        FROM lost
+        RETURNING run_id, job, attempt, worker, outcome
+        """
+    with pool.connection() as connection:
+        cursor = connection.cursor(row_factory=class_row(Lost))
+        return cursor.execute(query, {"proven": list(proven)}).fetchall()
+
+
+def leave(pool: Pool, worker: UUID) -> None:
+    """Say that this worker has been told to end: what it can't finish is interrupted."""
+    with pool.connection() as connection:
+        connection.execute("UPDATE worker SET leaving = true WHERE id = %s", (worker,))
+
+
+def resign(pool: Pool, worker: UUID) -> bool:
+    """Give the lease back; False if runs are still held, which proof of death then frees."""
+    query = """
+        DELETE FROM worker w WHERE w.id = %s
+            AND NOT EXISTS (SELECT FROM run r WHERE r.worker_id = w.id AND r.token IS NOT NULL)
+        """
+    with pool.connection() as connection:
+        return connection.execute(query, (worker,)).rowcount == 1

@@ -1,0 +1,63 @@
+"""History: rolled up by the hour, and dropped when its time is over."""
+
+from cluster import Run, job, settings
+from jobs.sample import SAMPLE, found, query, steps
+
+
+@job(name="rollup-runs", schedule="*/15 * * * *", **SAMPLE)
+def roll_up(run: Run) -> None:
+    """Roll up runs by job, hour and outcome, one hour of the last day at a step."""
+    rows = 0
+    for step in steps(run):
+        # An hour is written anew as a whole, so doing it twice does no harm.
+        rows += len(
+            query(
+                run,
+                """
+                INSERT INTO run_hourly
+                    (job, hour, outcome, runs, total_seconds, longest_seconds)
+                SELECT job, date_trunc('hour', finished_at), outcome, count(*),
+                    coalesce(sum(extract(epoch FROM finished_at - started_at)), 0),
+                    coalesce(max(extract(epoch FROM finished_at - started_at)), 0)
+                FROM history
+                WHERE finished_at >= date_trunc('hour', now()) - %(back)s * interval '1 hour'
+                    AND finished_at < date_trunc('hour', now()) - (%(back)s - 1) * interval '1 hour'
+                GROUP BY 1, 2, 3
+                ON CONFLICT (job, hour, outcome) DO UPDATE SET runs = excluded.runs,
+                    total_seconds = excluded.total_seconds,
+                    longest_seconds = excluded.longest_seconds
+                RETURNING job
+                """,
+                {"back": step % 24},
+            )
+        )
+    found(run, rows=rows)
+
+
+@job(name="drop-history", schedule="30 2 * * *", timezone="Europe/Berlin", **SAMPLE)
+def drop(run: Run) -> None:
+    """Drop the days of history past retention, statistics and idempotency keys as well."""
+    days = settings.load().retention_days
+    dropped = keys = 0
+    for _ in steps(run):
+        dropped += query(run, "SELECT drop_history(make_interval(days => %(d)s))", {"d": days})[0][
+            0
+        ]
+        query(
+            run,
+            "DELETE FROM run_hourly WHERE hour < now() - make_interval(days => %(d)s) RETURNING 1",
+            {"d": days},
+        )
+        # In small batches, so that no lock is held long; a day is what the contract promises.
+        keys += len(
+            query(
+                run,
+                """
+                DELETE FROM idempotency WHERE key IN (
+                    SELECT key FROM idempotency WHERE answered_at < now() - interval '1 day'
+                    ORDER BY answered_at LIMIT 1000 FOR UPDATE SKIP LOCKED)
+                RETURNING 1
+                """,
+            )
+        )
+    found(run, days_dropped=dropped, keys_dropped=keys)

@@ -1,0 +1,52 @@
+"""What the sample jobs share: settings, a pace that lasts, and a place for what they find."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from cluster import Run, settings
+
+SAMPLE: dict[str, Any] = {"timeout": "25h", "at_once": True}
+"""Due as soon as they are first seen; the longest RONIN_SAMPLE_SECONDS is a day."""
+
+_STEP_SECONDS = 2.0
+
+
+def steps(run: Run) -> Iterator[int]:
+    """Yield 0, 1, 2 … every two seconds, for RONIN_SAMPLE_SECONDS at least, telling progress.
+
+    Small steps with a rest between them: a sample job must not slow HTTP down.
+    """
+    total = settings.load().sample_seconds
+    begun = time.monotonic()
+    step = 0
+    while True:
+        yield step
+        step += 1
+        left = total - (time.monotonic() - begun)
+        run.progress(1 - left / total if left > 0 else 1.0)
+        if left <= 0:
+            return
+        run.wait(min(_STEP_SECONDS, left))
+
+
+def query(run: Run, text: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    """Return the rows of one statement, committed on its own."""
+    with run.connection() as connection:
+        # The text is a literal of a job in this package.
+        return connection.execute(text.encode(), parameters).fetchall()
+
+
+def found(run: Run, **body: Any) -> None:
+    """Keep what a job found, in place of what it found before, and log it."""
+    with run.connection() as connection:
+        connection.execute(
+            """
+            INSERT INTO finding (job, body) VALUES (%s, %s)
+            ON CONFLICT (job) DO UPDATE SET body = excluded.body, found_at = now()
+            """,
+            (run.job, orjson.dumps(body).decode()),
+        )
+    run.log.info("found", **body)

@@ -1,0 +1,2 @@
+DROP PROCEDURE IF EXISTS change_balance;
+DROP TABLE IF EXISTS idempotency, ledger, users;

@@ -1,0 +1,3 @@
+DROP TABLE IF EXISTS run, opening, worker, job;
+DROP SEQUENCE IF EXISTS fence;
+DROP FUNCTION IF EXISTS uuid7, uuid7_time;
