@@ -1,0 +1,99 @@
+"""Balance: an account that never goes below zero, changed in the request itself (B2 to B5)."""
+
+from typing import Annotated
+
+import falcon
+import psycopg
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from cluster.database import Pool
+from webapp import bodies
+from webapp.problems import Problem
+
+_INT8 = 2**63
+_KEY_LENGTH = 255
+
+
+def _not_zero(amount: int) -> int:
+    if amount == 0:
+        raise ValueError("an amount is not zero")
+    return amount
+
+
+class Change(BaseModel):
+    """The body of a change: `{"amount": -2}`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    amount: Annotated[int, Field(ge=-_INT8, lt=_INT8), AfterValidator(_not_zero)]
+
+
+class Balance:
+    """`POST /users/{userId}/balance` changes a balance up or down."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_post(self, request: falcon.Request, response: falcon.Response, user: int) -> None:
+        """Answer once the change is on disk.
+
+        Raises:
+            Problem: 404 unknown user, 409 insufficient funds, 422 wrong amount or key reused.
+        """
+        key = _key(request)
+        amount = bodies.read(request, Change).amount
+        try:
+            verdict, balance = self._change(user, amount, key)
+        except psycopg.errors.NumericValueOutOfRange as error:
+            raise Problem(422, "invalid-field", "amount: the balance would overflow") from error
+        if verdict == "changed":
+            bodies.answer(response, {"userId": user, "balance": balance})
+        elif verdict == "insufficient":
+            detail = f"The balance is {balance}: insufficient funds for {amount}."
+            raise Problem(409, "insufficient-funds", detail, userId=user, balance=balance)
+        elif verdict == "key_reused":
+            detail = "This Idempotency-Key belongs to a different request."
+            raise Problem(422, "idempotency-key-reused", detail)
+        else:
+            raise _unknown(user)
+
+    def _change(self, user: int, amount: int, key: str | None) -> tuple[str, int | None]:
+        # The procedure commits, then waits for the disk: see migrations/0001_balance.sql.
+        query = "CALL change_balance(%s::bigint, %s::bigint, %s::text, NULL, NULL)"
+        with self._pool.connection() as connection:
+            row = connection.execute(query, (user, amount, key), prepare=True).fetchone()
+        assert row  # noqa: S101 - a procedure with INOUT parameters returns one row
+        return row[0], row[1]
+
+
+class Users:
+    """`GET /users/{userId}` tells a balance."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, user: int) -> None:
+        """Answer with the balance.
+
+        Raises:
+            Problem: 404 unknown user.
+        """
+        with self._pool.connection() as connection:
+            row = connection.execute("SELECT balance FROM users WHERE id = %s", (user,)).fetchone()
+        if row is None:
+            raise _unknown(user)
+        bodies.answer(response, {"userId": user, "balance": row[0]})
+
+
+def _key(request: falcon.Request) -> str | None:
+    key = request.get_header("Idempotency-Key")
+    if key is None:
+        return None
+    if not (key.isascii() and key.isprintable() and 0 < len(key) <= _KEY_LENGTH):
+        detail = f"An Idempotency-Key has 1 to {_KEY_LENGTH} printable ASCII characters."
+        raise Problem(400, "invalid-idempotency-key", detail)
+    return key
+
+
+def _unknown(user: int) -> Problem:
+    return Problem(404, "unknown-user", f"There is no user {user}.")

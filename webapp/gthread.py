@@ -1,0 +1,300 @@
+"""A threaded gunicorn worker that no slow client can stop.
+
+- The main thread never waits for a client: it takes and gives what the kernel can at once.
+- A thread never works for a client that has not sent its whole request: the main thread
+  collects the bytes, within a deadline, and hands them over when they are complete.
+
+A connection is in one place: with a thread, idle between two requests (`keepalived_conns`, as in
+gunicorn), or in `_waiting`, for its client to send a request or to close in time. Only the main
+thread moves it. What a request *is* stays the business of gunicorn's parser, which gets all bytes
+unchanged. Plain HTTP/1 only: TLS, HTTP/2 and the PROXY protocol are for a proxy in front.
+"""
+
+import json
+import re
+import socket
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from itertools import takewhile
+from selectors import EVENT_READ
+from typing import Any
+
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+
+RECEIVE_BYTES = 64 * 1024  # one read; most requests arrive in one
+HEAD_LIMIT = 64 * 1024  # twice what nginx takes (large_client_header_buffers 4 8k)
+BODY_LIMIT = 64 * 1024  # as sent; the application refuses a longer one, or reads it itself
+# What is refused before a thread sees it; all other errors are the parser's and the application's.
+TITLES = {408: "Request Timeout", 413: "Content Too Large", 431: "Request Header Fields Too Large"}
+FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|expect):([^\r]*)")
+LENGTH = re.compile(rb"0*([0-9]{1,18})\Z")  # more digits exceed 64 bits
+BARE_LF = re.compile(rb"(?<!\r)\n")
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;|\Z)")
+
+
+def _problem(status: int) -> bytes:
+    title = TITLES[status]
+    kind = "urn:ronin:problem:" + title.lower().replace(" ", "-")
+    body = json.dumps({"type": kind, "title": title, "status": status, "detail": f"{title}."})
+    return (
+        f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+        f"Content-Type: application/problem+json\r\n\r\n{body}"
+    ).encode()
+
+
+class Arrival:
+    """The bytes of a request so far, and whether a thread can go on with them.
+
+    It can when the request is `whole`, or when gunicorn's parser or the application will refuse
+    it without reading on. What they would read on is refused here: that is the `refusal`.
+    """
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.whole = False
+        self.refusal = 0  # the status, if any
+        self.expects_continue = False
+        self._ready = Arrival._head  # not bound to self: that would make a reference cycle
+        self._searched = 0  # the head does not end before here
+        self._body = 0  # where the body starts
+        self._next = 0  # where the body ends or, if it is chunked, the next chunk starts
+
+    def add(self, piece: bytes) -> bool:
+        """Take in a piece, and tell whether a thread can go on."""
+        self.received += piece
+        return self._ready(self)
+
+    def _head(self) -> bool:
+        end = self.received.find(b"\r\n\r\n", max(self._searched - 3, 0))
+        if end < 0:
+            return self._endless_head()
+        self._body = self._next = end + 4
+        head = self.received[:end].lower()
+        fields = {name: value.strip() for name, value in FRAMING.findall(head)}
+        self.expects_continue = b"expect" in fields and b" http/1.1\r\n" in head
+        if b"transfer-encoding" in fields:
+            self._ready = Arrival._chunks
+            coding = fields[b"transfer-encoding"].split(b",")[-1].strip()
+            sane = coding == b"chunked" and b"content-length" not in fields
+        else:
+            self._ready = Arrival._sized_body
+            length = LENGTH.match(fields.get(b"content-length", b"0"))
+            size = int(length[1]) if length else BODY_LIMIT + 1
+            sane = size <= BODY_LIMIT and head.count(b"\r\ncontent-length:") <= 1
+            self._next += size
+        sane = sane and fields.get(b"expect", b"100-continue") == b"100-continue"
+        return not sane or self._ready(self)
+
+    def _endless_head(self) -> bool:
+        if BARE_LF.search(self.received, self._searched):
+            return True  # the parser refuses it
+        self._searched = len(self.received)
+        if self._searched <= HEAD_LIMIT:
+            return False
+        if b"\r\n" in self.received:
+            self.refusal = 431
+        return not self.refusal  # the parser refuses so long a request line
+
+    def _sized_body(self) -> bool:
+        self.whole = len(self.received) >= self._next
+        return self.whole
+
+    def _chunks(self) -> bool:
+        """Walk from chunk to chunk. No header has told the application how long they all are."""
+        while (line_end := self.received.find(b"\r\n", self._next)) >= 0:
+            size = CHUNK_SIZE.match(self.received, self._next, line_end)
+            if not size:
+                return True  # the parser refuses it
+            if not int(size[1], 16):
+                self.whole = self.received.find(b"\r\n\r\n", line_end) >= 0
+                break
+            self._next = line_end + 2 + int(size[1], 16) + 2
+        if not self.whole and max(self._next, len(self.received)) - self._body > BODY_LIMIT:
+            self.refusal = 413
+        return self.whole
+
+
+class Connection(TConn):  # type: ignore[misc] # gunicorn ships no types
+    """A client's connection, and the request that arrives on it."""
+
+    arrival: Arrival
+    seconds = 0.0  # of each wait for the client
+    watched = False  # by the poller, while it waits for its client
+    settled = False  # answered, and nothing of the request can be on its way
+    leaving = False  # gets nothing more; what it sends is thrown away
+
+    def init(self) -> None:
+        """Give the parser what the main thread has read. Each request calls it, in the thread.
+
+        A thread may still wait, but not for ever, to send more than the kernel can hold, or when
+        the application insists on reading a body that is too long.
+        """
+        super().init()
+        self.sock.settimeout(self.seconds)
+        self.parser.unreader.unread(self.arrival.received)
+        self.arrival.received.clear()
+
+    def receive(self) -> bytes | None:
+        """Return what is here: None if nothing is, b"" if nothing ever will be."""
+        try:
+            return bytes(self.sock.recv(RECEIVE_BYTES))
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def send(self, message: bytes) -> None:
+        """Send a short message, if the kernel takes it at once: it does, but for a mad client."""
+        with suppress(OSError):
+            self.sock.send(message)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
+    """gunicorn's ThreadWorker, which reads and closes without waiting."""
+
+    request_seconds = 10.0  # for a request to arrive, a thread to send, a client to close
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waiting: OrderedDict[Connection, None] = OrderedDict()  # the next deadline first
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection, and mostly its first request with it."""
+        with suppress(BlockingIOError, ConnectionAbortedError):  # taken by a sibling, or gone
+            sock, client = listener.accept()
+            self.nr_conns += 1
+            self._await_request(Connection(self.cfg, sock, client, listener.getsockname()))
+
+    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+        """Begin with the next request of an idle connection."""
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        self._await_request(conn)
+
+    def _await_request(self, conn: Connection, piece: bytes = b"") -> None:
+        conn.arrival = Arrival()
+        conn.settled = False
+        conn.seconds = self.request_seconds
+        conn.data_ready = True  # for gunicorn: a thread need not look first
+        self._wait(conn)
+        self._read(conn, piece)
+
+    def _read(self, conn: Connection, piece: bytes | None = b"") -> None:
+        """Read what is here; the poller calls again when there is more."""
+        piece = piece or conn.receive()
+        if piece is None:
+            self._watch(conn)
+        elif not piece and (conn.leaving or not conn.arrival.received):
+            self._drop(conn)
+        elif not conn.leaving:
+            self._take(conn, piece)
+
+    def _take(self, conn: Connection, piece: bytes) -> None:
+        """Add to the request, and give it to a thread when a thread can go on."""
+        arrival, invited = conn.arrival, conn.arrival.expects_continue
+        if arrival.add(piece) or not piece:  # at the end of the input it does not wait either
+            self._unwait(conn)
+            self.enqueue_req(conn)
+        elif arrival.refusal:
+            self._refuse(conn, arrival.refusal)
+        else:
+            if arrival.expects_continue and not invited:  # said here: a thread would have to wait
+                conn.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._watch(conn)
+
+    def _refuse(self, conn: Connection, status: int) -> None:
+        self.log.debug("Refused a request from %s: %s", conn.client, TITLES[status])
+        conn.send(_problem(status))
+        self._hang_up(conn)
+
+    def handle_request(self, req: Any, conn: Connection) -> bool:
+        """Run the application, in the thread."""
+        if not conn.arrival.whole:
+            req.force_close()  # nobody knows where the next request would start
+        if conn.arrival.expects_continue:
+            req._expected_100_continue = False  # noqa: SLF001 - no other way; _take has said it
+        try:
+            keep = bool(super().handle_request(req, conn))
+        except TimeoutError:
+            self.log.warning("Gave up on a client that does not read: %s", conn.client)
+            return False
+        conn.settled = conn.arrival.whole
+        return keep
+
+    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:  # noqa: FBT001 - inherited
+        """Skip what the application left of the body, which is here: no need of a timeout."""
+        return keepalive and bool(conn.parser.finish_body())
+
+    def finish_request(self, conn: Connection, fs: Any) -> None:
+        """Take a connection back from its thread. `fs` is the thread's Future."""
+        try:
+            keep = fs.result()
+            conn.sock.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        except Exception:
+            self.log.exception("Lost a connection")
+            self._drop(conn)
+            return
+        if not keep:
+            self._hang_up(conn)
+        elif pipelined := conn.parser.unreader.take_buffered():
+            self._await_request(conn, pipelined)
+        else:
+            super().finish_request(conn, fs)
+
+    def _hang_up(self, conn: Connection) -> None:
+        """Close, but not on input: the kernel would send a reset, and the answer be lost."""
+        unread = conn.receive()
+        if unread == b"" or (unread is None and conn.settled):
+            self._drop(conn)
+            return
+        conn.leaving = True
+        with suppress(OSError):  # it has gone: the poller will tell
+            conn.sock.shutdown(socket.SHUT_WR)
+        self._wait(conn)
+        self._watch(conn)
+
+    def _drop(self, conn: Connection) -> None:
+        self._unwait(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def _wait(self, conn: Connection) -> None:
+        """Start the deadline. All get the same time, so that they are in order."""
+        seconds = self.request_seconds if self.alive else STOP_KEEPALIVE_LINGER
+        conn.timeout = time.monotonic() + seconds
+        self._waiting[conn] = None
+        self._waiting.move_to_end(conn)
+
+    def _watch(self, conn: Connection) -> None:
+        if not conn.watched:
+            conn.watched = True
+            self.poller.register(conn.sock, EVENT_READ, lambda _client: self._read(conn))
+
+    def _unwait(self, conn: Connection) -> None:
+        self._waiting.pop(conn, None)
+        if conn.watched:
+            conn.watched = False
+            self.poller.unregister(conn.sock)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events, but not beyond the next deadline."""
+        if self._waiting:
+            timeout = min(timeout, next(iter(self._waiting)).timeout - time.monotonic())
+        super().wait_for_and_dispatch_events(max(timeout, 0.0))
+
+    def murder_pending(self) -> None:
+        """Part with clients whose time is over. Called after each round of events."""
+        now = time.monotonic()
+        for conn in list(takewhile(lambda conn: conn.timeout <= now, self._waiting)):
+            if conn.leaving or not conn.arrival.received:
+                self._drop(conn)
+            else:
+                self._refuse(conn, 408)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Shorten all deadlines. Called once, when the worker begins to stop."""
+        self.alive = False  # gunicorn leaves it at True when the master has died
+        super()._cap_keepalive(deadline)
+        for conn in self._waiting:
+            conn.timeout = min(conn.timeout, deadline)

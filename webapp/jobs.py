@@ -1,0 +1,211 @@
+"""Jobs over HTTP: who runs what, what waits and why, and what an operator may change."""
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+import falcon
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from cluster import schedule as schedules
+from cluster.database import Pool
+from cluster.nudge import nudge
+from cluster.store import jobs, views
+from webapp import bodies
+from webapp.problems import Problem
+
+_PAGE, _LARGEST_PAGE = 100, 1000
+_PREVIEW, _LARGEST_PREVIEW = 10, 100
+
+
+class JobChange(BaseModel):
+    """The body of a change: `paused`, and `schedule` (null goes back to the code's)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    paused: bool = False
+    schedule: str | None = Field(None, max_length=100)
+
+    @field_validator("paused", mode="before")
+    @classmethod
+    def _not_null(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("true or false")
+        return value
+
+
+class Jobs:
+    """`GET /jobs`: every job, those that run with worker and elapsed time, those that wait too."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with the list."""
+        bodies.answer(response, [_shown(row) for row in views.jobs(self._pool)])
+
+
+class Job:
+    """`/jobs/{name}`: one job with its settings, and what an operator may change of it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Answer with the job.
+
+        Raises:
+            Problem: 404 unknown job.
+        """
+        bodies.answer(response, _detailed(_job(self._pool, name)))
+
+    def on_patch(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Pause, resume or reschedule.
+
+        Raises:
+            Problem: 404 unknown job, 422 no such schedule.
+        """
+        change = bodies.read(request, JobChange).model_dump(exclude_unset=True)
+        row = _job(self._pool, name)
+        if change.get("schedule") is not None:
+            try:
+                schedules.parse(change["schedule"], row["timezone"])
+            except schedules.ScheduleError as error:
+                raise Problem(422, "invalid-field", f"schedule: {error}") from error
+        jobs.change(self._pool, name, change)
+        nudge.set()
+        bodies.answer(response, _detailed(_job(self._pool, name)))
+
+
+class JobRuns:
+    """`POST /jobs/{name}/runs`: run now, in place of the next firing."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Answer with the run that is due now.
+
+        Raises:
+            Problem: 404 unknown job, 409 it runs or is paused.
+        """
+        if _job(self._pool, name)["paused"]:
+            raise Problem(409, "job-paused", f"{name} is paused; resume it first.")
+        run = jobs.run_now(self._pool, name)
+        if run is None:
+            raise Problem(409, "job-running", f"{name} is running; it never runs twice at once.")
+        nudge.set()
+        bodies.answer(response, {"run_id": run, "job": name}, falcon.HTTP_202)
+
+
+class JobHistory:
+    """`GET /jobs/{name}/history`: finished attempts, newest first, paged by `Link`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Answer with a page.
+
+        Raises:
+            Problem: 400 no such cursor or limit, 404 unknown job.
+        """
+        limit = _count(request, "limit", _PAGE, _LARGEST_PAGE)
+        cursor = _cursor(request)
+        rows = views.history(self._pool, name, limit, cursor)
+        if not rows:
+            _job(self._pool, name)
+        if len(rows) == limit:
+            last = rows[-1]
+            query = urlencode(
+                {"limit": limit, "cursor": f"{last['finished_at'].isoformat()}_{last['run_id']}"}
+            )
+            response.append_link(f"{request.path}?{query}", "next")
+        bodies.answer(response, rows)
+
+
+class JobPreview:
+    """`GET /jobs/{name}/preview?count=10`: the next firings."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Answer with the moments, in UTC.
+
+        Raises:
+            Problem: 400 no such count, 404 unknown job.
+        """
+        count = _count(request, "count", _PREVIEW, _LARGEST_PREVIEW)
+        row = _job(self._pool, name)
+        schedule = schedules.parse(row["schedule"], row["timezone"])
+        bodies.answer(response, schedules.preview(schedule, row["now"], count))
+
+
+def _job(pool: Pool, name: str) -> views.Row:
+    rows = [] if "\x00" in name else views.jobs(pool, name)
+    if not rows:
+        raise Problem(404, "unknown-job", f"There is no job {name!r}.")
+    return rows[0]
+
+
+def _shown(row: views.Row) -> dict[str, Any]:
+    """Return a job as the contract shows it."""
+    running = row["state"] == "running"
+    last = {
+        key: row[f"last_{key}"]
+        for key in ("outcome", "started_at", "finished_at", "duration_seconds", "worker")
+    }
+    return {
+        "name": row["name"],
+        "function": row["function"],
+        "description": row["description"],
+        "schedule": row["schedule"],
+        "timezone": row["timezone"],
+        "state": row["state"],
+        "worker": row["worker"],
+        "run_id": row["run_id"],
+        "attempt": row["attempt"],
+        "started_at": row["started_at"],
+        "elapsed_seconds": row["elapsed_seconds"],
+        "progress": row["progress"],
+        "next_run_at": _after(row) if running else row["not_before"],
+        "waiting_for": row["waiting_for"],
+        "last_run": last if row["last_outcome"] else None,
+    }
+
+
+def _detailed(row: views.Row) -> dict[str, Any]:
+    return {
+        **_shown(row),
+        "declared_schedule": row["declared_schedule"],
+        "paused": row["paused"],
+        "settings": row["settings"],
+    }
+
+
+def _after(row: views.Row) -> datetime:
+    now: datetime = row["now"]
+    return schedules.parse(row["schedule"], row["timezone"]).after(now)
+
+
+def _count(request: falcon.Request, name: str, default: int, largest: int) -> int:
+    text = request.get_param(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= largest):
+        raise Problem(400, "invalid-parameter", f"{name} is a number from 1 to {largest}.")
+    return int(text)
+
+
+def _cursor(request: falcon.Request) -> tuple[datetime, UUID] | None:
+    text = request.get_param("cursor")
+    if text is None:
+        return None
+    finished, _, run = text.partition("_")
+    try:
+        return datetime.fromisoformat(finished).astimezone(UTC), UUID(run)
+    except (ValueError, OverflowError) as error:
+        detail = "cursor is what the Link header of the page before gave."
+        raise Problem(400, "invalid-parameter", detail) from error

@@ -1,0 +1,105 @@
+"""Problems: every error as `application/problem+json` (RFC 9457), never a traceback."""
+
+from typing import Any
+from uuid import uuid4
+
+import falcon
+import orjson
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from cluster import log
+
+_log = log.get("http")
+_TYPES = "urn:ronin:problem:"
+
+
+class Problem(Exception):  # noqa: N818 - it is what RFC 9457 calls it
+    """An answer that is no success.
+
+    Args:
+        status: of HTTP.
+        name: the last part of the stable `type`.
+        detail: one sentence for a person.
+        **more: further members.
+    """
+
+    def __init__(self, status: int, name: str, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.name = name
+        self.detail = detail
+        self.more = more
+        self.headers: dict[str, str] = {}
+
+
+def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
+    """Make every error of the application a problem."""
+    app.set_error_serializer(_serialize)
+    app.add_error_handler(Exception, _unexpected)
+    app.add_error_handler(falcon.HTTPError, _falcon)
+    app.add_error_handler(psycopg.OperationalError, _database)
+    app.add_error_handler(Problem, _problem)
+
+
+def _answer(response: falcon.Response, problem: Problem) -> None:
+    response.status = problem.status
+    body = {
+        "type": f"{_TYPES}{problem.name}",
+        "title": problem.name.replace("-", " ").capitalize(),
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.more,
+    }
+    response.content_type = "application/problem+json"
+    response.data = orjson.dumps(body, option=orjson.OPT_UTC_Z)
+    for name, value in problem.headers.items():
+        response.set_header(name, value)
+
+
+def _problem(
+    _request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
+) -> None:
+    assert isinstance(error, Problem)  # noqa: S101 - registered for this class
+    _answer(response, error)
+
+
+def _falcon(
+    _request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
+) -> None:
+    """Translate falcon's own errors: 404, 405, 415 and the like."""
+    assert isinstance(error, falcon.HTTPError)  # noqa: S101 - registered for this class
+    title = falcon.code_to_http_status(error.status_code).split(" ", 1)[1]
+    name = title.lower().replace(" ", "-")
+    problem = Problem(error.status_code, name, error.description or f"{title}.")
+    problem.headers = dict(error.headers or {})
+    _answer(response, problem)
+
+
+def _database(
+    _request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
+) -> None:
+    """Say that the database is away; whether a change was made is not known."""
+    _log.warning("no answer from the database", reason=str(error).strip().split("\n")[0])
+    detail = "The database does not answer. Try again with the same Idempotency-Key."
+    if isinstance(error, PoolTimeout):
+        detail = "The database is busy or away. Nothing was changed; try again."
+    problem = Problem(503, "database-unavailable", detail)
+    problem.headers = {"Retry-After": "1"}
+    _answer(response, problem)
+
+
+def _unexpected(
+    request: falcon.Request, response: falcon.Response, _error: Exception, _params: dict[str, Any]
+) -> None:
+    """Log what nobody expected under an id, and give the client that id and nothing else."""
+    number = str(uuid4())
+    _log.exception("unexpected error", error_id=number, method=request.method, path=request.path)
+    detail = "Something went wrong here. The log has the particulars under this id."
+    _answer(response, Problem(500, "internal-error", detail, error_id=number))
+
+
+def _serialize(
+    _request: falcon.Request, response: falcon.Response, error: falcon.HTTPError
+) -> None:
+    _falcon(_request, response, error, {})
