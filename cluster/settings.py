@@ -1,5 +1,6 @@
 """Settings: the one module that reads the environment, checked as a whole at the start."""
 
+import os
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_PORT = 8000
 
 
 class SettingsError(Exception):
@@ -25,7 +28,7 @@ class Settings(BaseSettings):
     """Folder of the embedded PostgreSQL."""
 
     bind: str = Field("127.0.0.1", validation_alias="BIND", min_length=1)
-    port: int = Field(8000, validation_alias="PORT", ge=1, le=65535)
+    port: int = Field(_PORT, validation_alias="PORT", ge=1, le=65535)
 
     workers: int = Field(5, validation_alias="WEB_CONCURRENCY", ge=1, le=1000)
     """Worker processes of this instance."""
@@ -83,8 +86,10 @@ def load() -> Settings:
     Raises:
         SettingsError: a value makes no sense.
     """
+    # honcho gives 5000 to a process for which nobody has set PORT; that is nobody's wish.
+    by_honcho = "HONCHO_PROCESS_NAME" in os.environ and os.environ.get("PORT") == "5000"
     try:
-        return Settings()
+        return Settings(port=_PORT) if by_honcho else Settings()
     except ValidationError as error:
         raise SettingsError("; ".join(_line(detail) for detail in error.errors())) from None
 
