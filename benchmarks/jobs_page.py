@@ -7,10 +7,6 @@ before, asks over one connection that is kept alive, and prints milliseconds.
 """
 
 import argparse
-import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +18,7 @@ import psycopg
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from cluster import embedded
+from tests.system.gunicorns import database, gunicorn, server_of, shares
 
 _FILL = """
     INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,
@@ -49,38 +45,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of history")
     parser.add_argument("--requests", type=int, default=500, help="requests to each path")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="ronin-bench-") as folder:
-        url = embedded.start(Path(folder))
-        port = _free_port()
-        command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"]
-        variables = {**os.environ, "DATABASE_URL": url, "PORT": str(port), "RONIN_LOG": "text"}
-        with Path(folder, "log").open("wb") as log:
-            root = Path(__file__).parent.parent
-            process = subprocess.Popen(command, cwd=root, env=variables, stdout=log, stderr=log)
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-                _wait(http)
-                for rows in (0, options.rows):
-                    _fill(url, rows)
-                    for path in ("/jobs", "/jobs/wait/history"):
-                        took = _measure(http, path, options.requests)
-                        print(f"{rows:>9} rows  {path:<20} {took}")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-
-
-def _wait(http: httpx.Client) -> None:
-    """Wait until the ten jobs run."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if sum(job["state"] == "running" for job in http.get("/jobs").json()) == 10:
-                return
-        except (httpx.HTTPError, ValueError, TypeError, KeyError):
-            pass
-        time.sleep(0.1)
-    raise SystemExit("the cluster did not start")
+    with (
+        tempfile.TemporaryDirectory(prefix="ronin-bench-") as folder,
+        server_of(Path(folder)) as server,
+        database(server) as url,
+        gunicorn(url, Path(folder)) as instance,
+    ):
+        shares(url)
+        for rows in (0, options.rows):
+            _fill(url, rows)
+            for path in ("/jobs", "/jobs/wait/history"):
+                took = _measure(instance.http, path, options.requests)
+                print(f"{rows:>9} rows  {path:<20} {took}")
 
 
 def _fill(url: str, rows: int) -> None:
@@ -99,13 +75,6 @@ def _measure(http: httpx.Client, path: str, requests: int) -> str:
         took.append((time.perf_counter() - begun) * 1000)
     centiles = quantiles(took, n=100)
     return f"p50 {centiles[49]:.1f} ms  p99 {centiles[98]:.1f} ms  max {max(took):.1f} ms"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-    return number
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import orjson
 
 from cluster import Run, settings
 
-SAMPLE: dict[str, Any] = {"timeout": "25h", "at_once": True}
-"""Due as soon as they are first seen; the longest RONIN_SAMPLE_SECONDS is a day."""
+SAMPLE: dict[str, Any] = {"timeout": "25h", "max_retries": 10, "at_once": True}
+"""Due as soon as they are first seen. The longest RONIN_SAMPLE_SECONDS is a day; and a worker
+that dies takes all its runs along, so a death says little about one that lasts so long."""
 
 _STEP_SECONDS = 2.0
 
