@@ -8,8 +8,9 @@ import resource
 from typing import Any
 
 from cluster import boot, log
+from cluster.settings import load_or_exit
 
-settings = boot.settings_or_exit()
+settings = load_or_exit()
 log.configure(settings.log)
 
 bind = settings.address

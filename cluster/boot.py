@@ -11,7 +11,6 @@ from typing import Any
 import psycopg
 
 from cluster import database, embedded, log, migrate, process
-from cluster import settings as settings_module
 from cluster.job import JobError, catalogue
 from cluster.nudge import nudge
 from cluster.runner import Runner
@@ -20,14 +19,6 @@ from cluster.worker import Worker
 
 _APP_LOAD_ERROR = 4
 """gunicorn's exit status of a worker that can't load: the master halts, and does not respawn."""
-
-
-def settings_or_exit() -> Settings:
-    """Read the settings; end the process with one clear line if one makes no sense."""
-    try:
-        return settings_module.load()
-    except settings_module.SettingsError as error:
-        raise SystemExit(f"ronin: {error}") from None
 
 
 def prepare(settings: Settings, *, replaces_master: bool) -> None:

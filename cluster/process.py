@@ -47,7 +47,7 @@ def is_dead(process: Identity) -> bool:
         pass  # it exists and is another user's
     try:
         state, started = _state(process.pid)
-    except FileNotFoundError:
+    except OSError:
         # Gone since the line above, or hidden by the mount option hidepid: no proof.
         return False
     # A zombie has no thread left that could run a job.

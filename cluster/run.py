@@ -1,5 +1,6 @@
 """Run: what a job's function sees of the attempt it is, and the words for how one ends."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -85,7 +86,8 @@ class Run:
 
     def progress(self, fraction: float) -> None:
         """Say how much is done, 0 to 1, shown within a heartbeat; raises as `check` does."""
-        self._fraction = min(max(float(fraction), 0.0), 1.0)
+        if not math.isnan(fraction):
+            self._fraction = min(max(float(fraction), 0.0), 1.0)
         self.check()
 
     def wait(self, seconds: float) -> None:

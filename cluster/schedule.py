@@ -35,6 +35,7 @@ _NAMED = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+_LONGEST_INTERVAL = 366 * 86400.0
 _LONGEST = 100
 """Characters of a schedule; the longest sensible cron line is well under this."""
 
@@ -110,7 +111,7 @@ def parse(text: str, timezone: str = "UTC") -> Schedule:
     if len(text) > _LONGEST:
         raise ScheduleError(f"a schedule has at most {_LONGEST} characters")
     if text.startswith("@every "):
-        return Interval(_positive(seconds(text.removeprefix("@every "))))
+        return Interval(_interval(seconds(text.removeprefix("@every "))))
     _check_fields(text)
     schedule = Cron(text, zone)
     schedule.after(_EPOCH)  # one that never fires is refused here, not found out at its first plan
@@ -163,9 +164,9 @@ def _expanded(text: str) -> str:
     return _NAMED.get(text.lower(), text)
 
 
-def _positive(duration: float) -> float:
-    if duration < 1:
-        raise ScheduleError("an interval is at least one second")
+def _interval(duration: float) -> float:
+    if not 1 <= duration <= _LONGEST_INTERVAL:
+        raise ScheduleError("an interval is from one second to 366 days")
     return duration
 
 

@@ -94,8 +94,16 @@ def load() -> Settings:
         raise SettingsError("; ".join(_line(detail) for detail in error.errors())) from None
 
 
+def load_or_exit() -> Settings:
+    """Read the environment; end the process with one clear line if a value makes no sense."""
+    try:
+        return load()
+    except SettingsError as error:
+        raise SystemExit(f"ronin: {error}") from None
+
+
 def _line(detail: ErrorDetails) -> str:
     """Turn one complaint of pydantic into `NAME=value: what is wrong`, without the secrets."""
     name = str(detail["loc"][0])
-    shown = "" if name == "DATABASE_URL" else f"={detail['input']}"
+    shown = "" if name == "DATABASE_URL" else f"={' '.join(str(detail['input']).split())}"
     return f"{name}{shown}: {detail['msg'].removeprefix('Value error, ')}"
