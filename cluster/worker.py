@@ -265,7 +265,7 @@ class Worker:
         if self._failures in (0, 10, 100) or self._failures % 1000 == 0:
             reason = str(error).strip().split("\n")[0]
             self._log.warning(
-                "no answer from the database", reason=reason, tries=self._failures + 1
+                "trouble with the database", reason=reason, tries=self._failures + 1
             )
         self._failures += 1
         if time.monotonic() - self._beaten_at > self._lease * _TRUSTED:

@@ -1,5 +1,7 @@
 """History: rolled up by the hour, and dropped when its time is over."""
 
+import psycopg
+
 from cluster import Run, job, settings
 from jobs.sample import SAMPLE, found, query, steps
 
@@ -40,9 +42,11 @@ def drop(run: Run) -> None:
     days = settings.load().retention_days
     dropped = keys = 0
     for _ in steps(run):
-        dropped += query(run, "SELECT drop_history(make_interval(days => %(d)s))", {"d": days})[0][
-            0
-        ]
+        try:
+            rows = query(run, "SELECT drop_history(make_interval(days => %(d)s))", {"d": days})
+            dropped += rows[0][0]
+        except psycopg.errors.LockNotAvailable:
+            run.log.info("history is being read; dropping later")
         query(
             run,
             "DELETE FROM run_hourly WHERE hour < now() - make_interval(days => %(d)s) RETURNING 1",

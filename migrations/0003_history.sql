@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS history_default PARTITION OF history DEFAULT;
 -- Makes the partitions of today and the days ahead; returns how many it made. A day that has
 -- rows in history_default already stays there. Two at once: the second waits, then finds them.
 CREATE OR REPLACE FUNCTION prepare_history(days_ahead integer DEFAULT 3) RETURNS integer
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
 DECLARE
     today date := (now() AT TIME ZONE 'UTC')::date;
     day date;
@@ -50,10 +50,10 @@ BEGIN
     RETURN made;
 END $$;
 
--- Drops the days that ended longer ago than the retention; returns how many. Waits for a lock no
--- longer than lock_timeout: a long query on history puts it off, and it does not hold up others.
+-- Drops the days that ended longer ago than the retention; returns how many. Does not wait long
+-- for a lock: others would queue up behind it. A long query on history puts it off by an error.
 CREATE OR REPLACE FUNCTION drop_history(retention interval) RETURNS integer
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
 DECLARE
     oldest date := ((now() - retention) AT TIME ZONE 'UTC')::date;
     old regclass;
