@@ -53,6 +53,8 @@ def conninfo(url: str, name: str, **session: str) -> str:
         raise DatabaseUrlError(
             "not a libpq URL such as postgresql://user:password@host:5432/name"
         ) from error
+    if not all(port.isdigit() for port in str(given.get("port") or "0").split(",")):
+        raise DatabaseUrlError("its port is no number")
     settings = " ".join(f"-c {key}={value}" for key, value in {**_SESSION, **session}.items())
     options = f"{settings} {given.get('options') or ''}".strip()
     return make_conninfo(**{"application_name": name, **PARAMETERS, **given, "options": options})

@@ -31,14 +31,28 @@ def migrate(url: str, folder: Path = FOLDER) -> int:
         psycopg.Error: a migration is wrong.
     """
     wait_for(url)
+    while True:
+        try:
+            applied = _apply(url, folder)
+        except psycopg.errors.LockNotAvailable as error:
+            # A long query, or what a killed start left running in the server. Giving up after
+            # two seconds and coming back lets those pass that would queue up behind us.
+            _log.warning("a migration waits for others", reason=str(error).split("\n")[0])
+            time.sleep(0.5)
+        else:
+            break
+    if applied:
+        _log.info("migrated", applied=applied)
+    return len(applied)
+
+
+def _apply(url: str, folder: Path) -> list[str]:
     with _only_one(url), _backend(url) as backend:
         backend.break_lock()
         migrations = backend.to_apply(yoyo.read_migrations(str(folder)))
         with backend.lock():
             backend.apply_migrations(migrations)
-    if migrations:
-        _log.info("migrated", applied=[migration.id for migration in migrations])
-    return len(migrations)
+    return [migration.id for migration in migrations]
 
 
 def roll_back(url: str, folder: Path = FOLDER) -> None:

@@ -264,9 +264,7 @@ class Worker:
         """Note that the database does not answer; return the seconds until the next try."""
         if self._failures in (0, 10, 100) or self._failures % 1000 == 0:
             reason = str(error).strip().split("\n")[0]
-            self._log.warning(
-                "trouble with the database", reason=reason, tries=self._failures + 1
-            )
+            self._log.warning("trouble with the database", reason=reason, tries=self._failures + 1)
         self._failures += 1
         if time.monotonic() - self._beaten_at > self._lease * _TRUSTED:
             self._runner.stop("interrupted")

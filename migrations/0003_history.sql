@@ -24,7 +24,7 @@ CREATE INDEX IF NOT EXISTS history_job ON history (job, finished_at DESC, run_id
 CREATE TABLE IF NOT EXISTS history_default PARTITION OF history DEFAULT;
 
 -- Makes the partitions of today and the days ahead; returns how many it made. A day that has
--- rows in history_default already stays there. Two at once: the second waits, then finds them.
+-- rows in history_default already stays there. Two at once: the second leaves it to the first.
 CREATE OR REPLACE FUNCTION prepare_history(days_ahead integer DEFAULT 3) RETURNS integer
 LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
 DECLARE
@@ -36,7 +36,7 @@ BEGIN
     FOR day IN SELECT today + n FROM generate_series(0, days_ahead) AS n LOOP
         name := 'history_' || to_char(day, 'YYYYMMDD');
         CONTINUE WHEN to_regclass(name) IS NOT NULL;
-        PERFORM pg_advisory_xact_lock(hashtext('ronin.prepare_history'));
+        EXIT WHEN NOT pg_try_advisory_xact_lock(hashtext('ronin.prepare_history'));
         CONTINUE WHEN to_regclass(name) IS NOT NULL;
         CONTINUE WHEN EXISTS (
             SELECT FROM history_default WHERE finished_at >= day::timestamp AT TIME ZONE 'UTC'

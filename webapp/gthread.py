@@ -10,7 +10,6 @@ thread moves it. What a request *is* stays the business of gunicorn's parser, wh
 unchanged. Plain HTTP/1 only: TLS, HTTP/2 and the PROXY protocol are for a proxy in front.
 """
 
-import json
 import re
 import socket
 import time
@@ -22,25 +21,15 @@ from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
+from webapp.refusal import Overheard, refusal
+
 RECEIVE_BYTES = 64 * 1024  # one read; most requests arrive in one
 HEAD_LIMIT = 64 * 1024  # twice what nginx takes (large_client_header_buffers 4 8k)
 BODY_LIMIT = 64 * 1024  # as sent; the application refuses a longer one, or reads it itself
-# What is refused before a thread sees it; all other errors are the parser's and the application's.
-TITLES = {408: "Request Timeout", 413: "Content Too Large", 431: "Request Header Fields Too Large"}
 FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|expect):([^\r]*)")
 LENGTH = re.compile(rb"0*([0-9]{1,18})\Z")  # more digits exceed 64 bits
 BARE_LF = re.compile(rb"(?<!\r)\n")
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;|\Z)")
-
-
-def _problem(status: int) -> bytes:
-    title = TITLES[status]
-    kind = "urn:ronin:problem:" + title.lower().replace(" ", "-")
-    body = json.dumps({"type": kind, "title": title, "status": status, "detail": f"{title}."})
-    return (
-        f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
-        f"Content-Type: application/problem+json\r\n\r\n{body}"
-    ).encode()
 
 
 class Arrival:
@@ -90,11 +79,9 @@ class Arrival:
         if BARE_LF.search(self.received, self._searched):
             return True  # the parser refuses it
         self._searched = len(self.received)
-        if self._searched <= HEAD_LIMIT:
-            return False
-        if b"\r\n" in self.received:
-            self.refusal = 431
-        return not self.refusal  # the parser refuses so long a request line
+        too_long = self._searched > HEAD_LIMIT
+        self.refusal = 431 if too_long and b"\r\n" in self.received else 0
+        return too_long and not self.refusal  # the parser refuses so long a request line
 
     def _sized_body(self) -> bool:
         self.whole = len(self.received) >= self._next
@@ -204,9 +191,16 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
             self._watch(conn)
 
     def _refuse(self, conn: Connection, status: int) -> None:
-        self.log.debug("Refused a request from %s: %s", conn.client, TITLES[status])
-        conn.send(_problem(status))
+        self.log.debug("Refused a request from %s: %s", conn.client, status)
+        conn.send(refusal(status))
         self._hang_up(conn)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer what the parser refuses, in the thread; gunicorn logs it and knows the status."""
+        overheard = Overheard()
+        super().handle_error(req, overheard, addr, exc)
+        with suppress(OSError):
+            client.send(refusal(overheard.status))
 
     def handle_request(self, req: Any, conn: Connection) -> bool:
         """Run the application, in the thread."""
@@ -251,6 +245,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
         conn.leaving = True
         with suppress(OSError):  # it has gone: the poller will tell
             conn.sock.shutdown(socket.SHUT_WR)
+        self._waiting.pop(conn, None)  # to the end
         self._wait(conn)
         self._watch(conn)
 
@@ -264,7 +259,6 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
         seconds = self.request_seconds if self.alive else STOP_KEEPALIVE_LINGER
         conn.timeout = time.monotonic() + seconds
         self._waiting[conn] = None
-        self._waiting.move_to_end(conn)
 
     def _watch(self, conn: Connection) -> None:
         if not conn.watched:
@@ -287,6 +281,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
         """Part with clients whose time is over. Called after each round of events."""
         now = time.monotonic()
         for conn in list(takewhile(lambda conn: conn.timeout <= now, self._waiting)):
+            conn.settled = not self.alive  # a worker that stops does not wait once more
             if conn.leaving or not conn.arrival.received:
                 self._drop(conn)
             else:

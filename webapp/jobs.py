@@ -16,6 +16,7 @@ from webapp import bodies
 from webapp.problems import Problem
 
 _PAGE, _LARGEST_PAGE = 100, 1000
+_DIGITS = 10
 _PREVIEW, _LARGEST_PREVIEW = 10, 100
 
 
@@ -113,9 +114,8 @@ class JobHistory:
         """
         limit = _count(request, "limit", _PAGE, _LARGEST_PAGE)
         cursor = _cursor(request)
+        _job(self._pool, name)
         rows = views.history(self._pool, name, limit, cursor)
-        if not rows:
-            _job(self._pool, name)
         if len(rows) == limit:
             last = rows[-1]
             query = urlencode(
@@ -194,7 +194,8 @@ def _count(request: falcon.Request, name: str, default: int, largest: int) -> in
     text = request.get_param(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= largest):
+    digits = text.isascii() and text.isdigit() and len(text) < _DIGITS
+    if not (digits and 1 <= int(text) <= largest):
         raise Problem(400, "invalid-parameter", f"{name} is a number from 1 to {largest}.")
     return int(text)
 

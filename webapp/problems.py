@@ -39,6 +39,7 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     app.add_error_handler(Exception, _unexpected)
     app.add_error_handler(falcon.HTTPError, _falcon)
     app.add_error_handler(psycopg.OperationalError, _database)
+    app.add_error_handler(psycopg.errors.ReadOnlySqlTransaction, _database)  # became a standby
     app.add_error_handler(Problem, _problem)
 
 

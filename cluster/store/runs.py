@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import orjson
@@ -125,7 +125,8 @@ _CLAIM = """
             -- Held to the end, so that nobody who was declared dead claims; looked up for each
             -- row of the batch, so that an idle look writes nothing.
             JOIN LATERAL (SELECT w.id, w.name FROM worker w
-                WHERE w.id = %(worker)s AND b.id IS NOT NULL FOR KEY SHARE) me ON true
+                WHERE w.id = %(worker)s AND w.lease_until > now() AND b.id IS NOT NULL
+                FOR KEY SHARE) me ON true
         WHERE r.id = b.id AND b.opens_at + b.load * b.spread <= now()
         RETURNING r.*, b.schedule, b.timezone
     )
@@ -159,57 +160,70 @@ def finish(pool: Pool, endings: Sequence[Ending]) -> list[Ended]:
     Returns:
         One answer for each ending, in their order.
     """
-    query = """
-        WITH ending AS MATERIALIZED (
-            SELECT * FROM jsonb_to_recordset(%s) AS e (position integer, run_id uuid,
-                job text, attempt integer, token uuid, fence bigint, worker text,
-                due_at timestamptz, started_at timestamptz, outcome text, error text,
-                traceback text, failures integer, retry_in float8, next_at timestamptz,
-                priority smallint, spread float8)
-        ), held AS MATERIALIZED (
-            SELECT e.*, j.schedule AS now_schedule FROM ending e
-                JOIN run r ON r.id = e.run_id AND r.token = e.token
-                JOIN job j ON j.name = r.job
-            -- In the order of `jobs.declare`, so that the two can't wait for each other.
-            ORDER BY r.job, r.id FOR UPDATE OF r FOR SHARE OF j
-        ), again AS (
-            UPDATE run r SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
-                started_at = NULL, progress = NULL, failures = h.failures,
-                not_before = now() + make_interval(secs => h.retry_in)
-            FROM held h WHERE r.id = h.run_id AND h.retry_in IS NOT NULL
-        ), next AS (
-            UPDATE run r SET id = uuid7(), token = NULL, fence = NULL, worker_id = NULL,
-                worker = NULL, started_at = NULL, progress = NULL, attempt = 0, failures = 0,
-                crashes = 0, due_at = h.next_at, not_before = greatest(h.next_at, now()),
-                priority = h.priority, spread = make_interval(secs => h.spread)
-            FROM held h WHERE r.id = h.run_id AND h.retry_in IS NULL AND h.next_at IS NOT NULL
-        ), over AS (
-            DELETE FROM run r USING held h
-            WHERE r.id = h.run_id AND h.retry_in IS NULL AND h.next_at IS NULL
-        ), recorded AS (
-            INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,
-                finished_at, outcome, error, traceback)
-            SELECT run_id, job, attempt, token, fence, worker, due_at, started_at, now(),
-                outcome, error, traceback
-            FROM held
-            UNION ALL
-            SELECT run_id, job, attempt, token, fence, worker, due_at, started_at, now(),
-                'fenced', 'a late result was refused: ' || outcome, NULL
-            FROM ending e
-            WHERE NOT EXISTS (SELECT FROM held h WHERE h.token = e.token)
-                AND NOT EXISTS (SELECT FROM history h
-                    WHERE h.run_id = e.run_id AND h.attempt = e.attempt AND h.token = e.token
-                        AND h.outcome IN (e.outcome, 'fenced')
-                        AND h.finished_at > uuid7_time(e.run_id) - interval '1 day')
-        )
-        SELECT h.run_id IS NULL AS fenced, h.now_schedule AS schedule
-        FROM ending e LEFT JOIN held h ON h.run_id = e.run_id AND h.token = e.token
-        ORDER BY e.position
-        """
+    rows = [{"position": n, **asdict(ending)} for n, ending in enumerate(endings)]
     with pool.connection() as connection:
         cursor = connection.cursor(row_factory=class_row(Ended))
-        rows = [{"position": n, **asdict(ending)} for n, ending in enumerate(endings)]
-        return cursor.execute(query, (json(rows),)).fetchall()
+        written = cursor.execute(_FINISH, (json(rows),)).fetchall()
+        late = [row for row, ended in zip(rows, written, strict=True) if ended.fenced]
+        if late:
+            # A statement of its own, because only a new snapshot surely shows a twin of this
+            # finish that the one above has waited for.
+            connection.execute(_REFUSED, (json(late),))
+    return written
+
+
+_ENDING: LiteralString = """
+    SELECT * FROM jsonb_to_recordset(%s) AS e (position integer, run_id uuid, job text,
+        attempt integer, token uuid, fence bigint, worker text, due_at timestamptz,
+        started_at timestamptz, outcome text, error text, traceback text, failures integer,
+        retry_in float8, next_at timestamptz, priority smallint, spread float8)
+    """
+
+_FINISH: LiteralString = f"""
+    WITH ending AS MATERIALIZED ({_ENDING}), held AS MATERIALIZED (
+        SELECT e.*, j.schedule AS now_schedule FROM ending e
+            JOIN run r ON r.id = e.run_id AND r.token = e.token
+            JOIN job j ON j.name = r.job
+        -- In the order of `jobs.declare`, so that the two can't wait for each other.
+        ORDER BY r.job, r.id FOR UPDATE OF r FOR SHARE OF j
+    ), again AS (
+        UPDATE run r SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
+            started_at = NULL, progress = NULL, failures = h.failures,
+            not_before = now() + make_interval(secs => h.retry_in)
+        FROM held h WHERE r.id = h.run_id AND h.retry_in IS NOT NULL
+    ), next AS (
+        UPDATE run r SET id = uuid7(), token = NULL, fence = NULL, worker_id = NULL,
+            worker = NULL, started_at = NULL, progress = NULL, attempt = 0, failures = 0,
+            crashes = 0, due_at = h.next_at, not_before = greatest(h.next_at, now()),
+            priority = h.priority, spread = make_interval(secs => h.spread)
+        FROM held h WHERE r.id = h.run_id AND h.retry_in IS NULL AND h.next_at IS NOT NULL
+    ), over AS (
+        DELETE FROM run r USING held h
+        WHERE r.id = h.run_id AND h.retry_in IS NULL AND h.next_at IS NULL
+    ), recorded AS (
+        INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,
+            finished_at, outcome, error, traceback)
+        SELECT run_id, job, attempt, token, fence, worker, due_at, started_at, now(), outcome,
+            error, traceback
+        FROM held
+    )
+    SELECT h.run_id IS NULL AS fenced, h.now_schedule AS schedule
+    FROM ending e LEFT JOIN held h ON h.run_id = e.run_id AND h.token = e.token
+    ORDER BY e.position
+    """
+
+_REFUSED: LiteralString = f"""
+    WITH ending AS MATERIALIZED ({_ENDING})
+    INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,
+        finished_at, outcome, error)
+    SELECT run_id, job, attempt, token, fence, worker, due_at, started_at, now(), 'fenced',
+        'a late result was refused: ' || outcome
+    FROM ending e
+    WHERE NOT EXISTS (SELECT FROM history h
+        WHERE h.run_id = e.run_id AND h.attempt = e.attempt AND h.token = e.token
+            AND h.outcome IN (e.outcome, 'fenced')
+            AND h.finished_at > uuid7_time(e.run_id) - interval '1 day')
+    """
 
 
 def give_back(pool: Pool, worker: UUID, held: Sequence[UUID]) -> int:

@@ -1,0 +1,311 @@
+"""The runner: functions in real threads, and how each came back."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import pytest
+
+from cluster import Run, RunStopped
+from cluster.job import Job
+from cluster.run import Claim
+from cluster.runner import Result, Runner, storable
+from tests.eventually import eventually
+from tests.unit.builders import a_claim, a_job, no_connection
+
+
+class Performed:
+    """A runner with two slots, and what it was told and said."""
+
+    def __init__(self) -> None:
+        self.woken = threading.Event()
+        self.runner = Runner(2, "host:1", no_connection, self.woken.set)
+
+    def start(self, function: Callable[..., object], **settings: object) -> Claim:
+        """Start a run of the function; return its claim."""
+        claim = a_claim()
+        self.runner.start(claim, a_job(function=function, **settings))
+        return claim
+
+    def run(self, claim: Claim) -> Run:
+        """Return what the function of a claim was handed."""
+        return next(a.run for a in self.runner.attempts if a.claim.token == claim.token)
+
+    def result(self) -> Result:
+        """Return the next result once it is there."""
+        return self.results(1)[0]
+
+    def results(self, count: int) -> list[Result]:
+        """Return that many results once they are there."""
+        found: list[Result] = []
+
+        def enough() -> bool:
+            found.extend(self.runner.results())
+            return len(found) >= count
+
+        eventually(enough)
+        return found
+
+
+@pytest.fixture
+def performed() -> Iterator[Performed]:
+    """Yield a runner, and end what it runs."""
+    running = Performed()
+    yield running
+    running.runner.stop("interrupted")
+
+
+class Unspeakable(Exception):  # noqa: N818 - a situation of these tests
+    """An error that can't even be shown."""
+
+    def __str__(self) -> NoReturn:
+        raise RuntimeError
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    """Return a function that raises the error."""
+
+    def function() -> None:
+        raise error
+
+    return function
+
+
+def test_a_function_that_returns_is_completed(performed: Performed) -> None:
+    performed.start(lambda run: run.progress(0.5))
+    result = performed.result()
+    assert (result.outcome, result.error, result.traceback) == ("completed", None, None)
+
+
+def test_a_function_without_parameters_is_called_without(performed: Performed) -> None:
+    called = threading.Event()
+    performed.start(lambda: called.set())  # noqa: PLW0108 - a method would show a parameter
+    assert performed.result().outcome == "completed"
+    assert called.is_set()
+
+
+def test_an_error_is_a_failure_that_tells_what_and_where(performed: Performed) -> None:
+    performed.start(raising(ValueError("too blue")))
+    result = performed.result()
+    assert (result.outcome, result.error) == ("failed", "ValueError: too blue")
+    assert "in function" in (result.traceback or "")
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit()])
+def test_what_would_end_a_thread_is_a_failure(performed: Performed, error: BaseException) -> None:
+    performed.start(raising(error))
+    assert performed.result().outcome == "failed"
+
+
+def test_an_error_that_cannot_be_shown_is_a_failure(performed: Performed) -> None:
+    performed.start(raising(Unspeakable()))
+    assert performed.result().outcome == "failed"
+
+
+def test_a_thread_serves_on_after_an_error(performed: Performed) -> None:
+    for _ in range(4):
+        performed.runner.forget(performed.start(raising(SystemExit(1))).token)
+        performed.result()
+    performed.start(lambda: None)
+    assert performed.result().outcome == "completed"
+
+
+@pytest.mark.parametrize("reason", ["interrupted", "cancelled", "timed_out"])
+def test_a_stopped_run_ends_with_the_reason(performed: Performed, reason: str) -> None:
+    performed.start(lambda run: run.wait(100))
+    performed.runner.stop(reason)
+    assert performed.result().outcome == reason
+
+
+def test_the_first_reason_to_stop_holds(performed: Performed) -> None:
+    performed.start(lambda run: run.wait(100))
+    performed.runner.stop("cancelled")
+    performed.runner.stop("interrupted")
+    assert performed.result().outcome == "cancelled"
+
+
+def test_a_job_that_swallows_every_exception_still_stops(performed: Performed) -> None:
+    def stubborn(run: Run) -> None:
+        while True:
+            try:
+                run.wait(0.01)
+            except Exception:  # noqa: BLE001, S112 - what some jobs do
+                continue
+
+    performed.start(stubborn)
+    performed.runner.stop("interrupted")
+    assert performed.result().outcome == "interrupted"
+
+
+def test_a_function_that_returns_because_it_saw_the_stop_was_stopped(performed: Performed) -> None:
+    performed.start(lambda run: eventually(lambda: run.cancelled))
+    performed.runner.stop("interrupted")
+    assert performed.result().outcome == "interrupted"
+
+
+def test_a_function_that_never_looked_has_done_its_work(performed: Performed) -> None:
+    gate = threading.Event()
+    performed.start(lambda: gate.wait(20))
+    performed.runner.stop("interrupted")
+    gate.set()
+    assert performed.result().outcome == "completed"
+
+
+def test_an_error_of_a_stopped_run_is_a_failure(performed: Performed) -> None:
+    def clumsy(run: Run) -> None:
+        try:
+            run.wait(100)
+        finally:
+            raise ValueError
+
+    performed.start(clumsy)
+    performed.runner.stop("interrupted")
+    assert performed.result().outcome == "failed"
+
+
+def test_a_stop_that_nobody_asked_for_is_a_failure(performed: Performed) -> None:
+    performed.start(raising(RunStopped()))
+    assert performed.result().outcome == "failed"
+
+
+def test_a_wait_ends_at_once_when_the_run_has_to_stop(performed: Performed) -> None:
+    waiting = threading.Event()
+
+    def wait(run: Run) -> None:
+        waiting.set()
+        run.wait(1000)
+
+    performed.start(wait)
+    assert waiting.wait(20)
+    performed.runner.stop("interrupted")
+    assert eventually(performed.runner.results, within=5)
+
+
+def test_a_wait_without_a_stop_is_over_in_time(performed: Performed) -> None:
+    run = Run(a_claim(), "host:1", no_connection)
+    begun = time.monotonic()
+    run.wait(0.02)
+    run.wait(-1)
+    assert 0.02 <= time.monotonic() - begun < 5
+    assert not performed.runner.attempts
+
+
+def test_every_call_of_a_stopped_run_raises() -> None:
+    run = Run(a_claim(), "host:1", no_connection)
+    run.stop("cancelled")
+    for call in (run.check, lambda: run.progress(0.5), lambda: run.wait(0)):
+        with pytest.raises(RunStopped):
+            call()
+    assert run.cancelled
+
+
+def test_only_runs_whose_time_is_over_are_stopped(performed: Performed) -> None:
+    late = performed.start(lambda run: run.wait(100), timeout=0.001)
+    other = performed.start(lambda run: run.wait(100), timeout=100)
+
+    def stopped() -> bool:
+        performed.runner.stop_overdue()
+        return performed.run(late).cancelled
+
+    eventually(stopped)
+    assert performed.result().outcome == "timed_out"
+    assert not performed.run(other).cancelled
+
+
+def test_no_more_threads_run_than_there_are_slots(performed: Performed) -> None:
+    seen: set[int] = set()
+    gate = threading.Event()
+
+    def function() -> None:
+        seen.add(threading.get_ident())
+        gate.wait(20)
+
+    for _ in range(6):
+        performed.start(function)
+    eventually(lambda: len(seen) == 2)
+    gate.set()
+    performed.results(6)
+    assert len(seen) == 2
+
+
+def test_a_thread_is_used_again(performed: Performed) -> None:
+    names = []
+    for _ in range(5):
+        claim = performed.start(lambda: names.append(threading.current_thread().name))
+        performed.result()
+        performed.runner.forget(claim.token)
+    assert set(names) == {"run-1"}
+
+
+def test_a_result_counts_as_load_until_it_is_forgotten(performed: Performed) -> None:
+    claim = performed.start(lambda: None)
+    result = performed.result()
+    assert [a.claim for a in performed.runner.attempts] == [claim]
+    performed.runner.forget(result.attempt.claim.token)
+    performed.runner.forget(result.attempt.claim.token)
+    assert not performed.runner.attempts
+
+
+def test_a_result_is_given_once(performed: Performed) -> None:
+    performed.start(lambda: None)
+    performed.result()
+    assert performed.runner.results() == []
+
+
+def test_the_worker_is_woken_when_a_result_waits(performed: Performed) -> None:
+    performed.start(lambda: None)
+    assert performed.woken.wait(20)
+    assert performed.runner.results()
+
+
+def test_a_refused_claim_fails_for_good_without_being_performed(performed: Performed) -> None:
+    called = threading.Event()
+    job: Job = a_job(function=lambda: called.set())  # noqa: PLW0108 - a method would show a parameter
+    performed.runner.refuse(a_claim(), job, "given up")
+    result = performed.result()
+    assert (result.outcome, result.error, result.final) == ("failed", "given up", True)
+    assert not called.is_set()
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [(-1, 0.0), (0, 0.0), (0.25, 0.25), (1, 1.0), (7, 1.0), (float("inf"), 1.0)]
+)
+def test_progress_lies_between_zero_and_one(said: float, kept: float) -> None:
+    run = Run(a_claim(), "host:1", no_connection)
+    run.progress(said)
+    assert run.fraction == kept
+
+
+def test_progress_that_is_no_number_is_not_kept() -> None:
+    run = Run(a_claim(), "host:1", no_connection)
+    run.progress(float("nan"))
+    assert run.fraction is None or 0 <= run.fraction <= 1
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b", "\udfff", "é" * 10_000, "\x00" * 20_000])
+def test_any_text_becomes_storable(text: str) -> None:
+    kept = storable(text)
+    assert "\x00" not in kept
+    assert len(kept.encode()) <= 4 * 8192
+
+
+def test_an_error_text_that_postgres_refuses_is_mended(performed: Performed) -> None:
+    performed.start(raising(ValueError("nul \x00 and half \ud800 a pair")))
+    result = performed.result()
+    assert result.error == "ValueError: nul \ufffd and half ? a pair"
+    assert "\x00" not in (result.traceback or "")
+
+
+def test_the_end_of_a_long_traceback_is_kept(performed: Performed) -> None:
+    performed.start(raising(ValueError("x" * 20_000 + "the end")))
+    assert (performed.result().traceback or "").rstrip().endswith("the end")
+
+
+def test_a_run_tells_its_function_what_it_is(performed: Performed) -> None:
+    seen: list[Run] = []
+    claim = performed.start(seen.append)
+    performed.result()
+    run = seen[0]
+    assert (run.id, run.token, run.fence) == (claim.id, claim.token, claim.fence)
+    assert (run.job, run.attempt, run.due_at, run.worker) == ("tick", 1, claim.due_at, "host:1")
