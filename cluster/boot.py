@@ -52,7 +52,9 @@ def database_url(settings: Settings) -> str:
 @cache
 def _embedded(data: Path) -> str:
     # Once in the master: the workers inherit the answer with the fork, and the server's lock.
-    return embedded.start(data)
+    url = embedded.start(data)
+    log.get("boot").info("embedded PostgreSQL", data=str(data))
+    return url
 
 
 def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:

@@ -9,7 +9,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psycopg
@@ -17,6 +16,7 @@ from structlog.stdlib import BoundLogger
 
 from cluster import log, spread
 from cluster import schedule as schedules
+from cluster.clock import Clock
 from cluster.database import Pool
 from cluster.ending import Ending, ending_of
 from cluster.job import Catalogue
@@ -80,10 +80,7 @@ class Worker:
         self._beat_at = -math.inf
         self._history_at = -math.inf
         self._uncertain = False  # a claim's answer may have been lost
-        self._clock = (
-            datetime.min.replace(tzinfo=UTC),
-            0.0,
-        )  # the database's, and ours as the answer came
+        self._clock = Clock()
         self._failures = 0
         self._thread = threading.Thread(target=self._loop, name="worker", daemon=True)
 
@@ -105,14 +102,12 @@ class Worker:
         self._thread.join(within)
 
     def _loop(self) -> None:
-        while not self._leaving:
-            self._nudge.clear()
+        while True:
+            self._nudge.clear()  # before the look at what it may have been set for
+            if self._stopping.is_set() or not self._alive():
+                break
             self._nudge.wait(self._turn())
         self._drain()
-
-    @property
-    def _leaving(self) -> bool:
-        return self._stopping.is_set() or not self._alive()
 
     def _turn(self) -> float:
         """Do what there is to do; return the seconds until the next turn unless nudged."""
@@ -173,7 +168,9 @@ class Worker:
 
     def _finish(self) -> None:
         """Write the results that are there; those whose answer was lost are written again."""
-        self._unwritten += [ending_of(result, self._now()) for result in self._runner.results()]
+        self._unwritten += [
+            ending_of(result, self._clock.now()) for result in self._runner.results()
+        ]
         if not self._unwritten:
             return
         written = runs.finish(self._pool, self._unwritten)
@@ -182,7 +179,7 @@ class Worker:
             _report(self._log, ending, fenced=ended.fenced)
             if ended.schedule and ended.schedule != ending.schedule:
                 # Changed while it ran: the firing we planned is the old schedule's.
-                firing = schedules.parse(ended.schedule, ending.timezone).after(self._now())
+                firing = schedules.parse(ended.schedule, ending.timezone).after(self._clock.now())
                 jobs.reschedule(self._pool, ending.job, firing)
         self._unwritten = []
 
@@ -200,7 +197,7 @@ class Worker:
             self._phase,
         )
         self._uncertain = False
-        self._clock = (look.now, time.monotonic())
+        self._clock.set(look.now)
         for claim in look.claims:
             self._start(claim)
         return look
@@ -247,18 +244,13 @@ class Worker:
         """Return the seconds until something may be due: a look, a run, a beat, a timeout."""
         monotonic = time.monotonic()
         pauses = [
-            spread.until_poll(self._now().timestamp(), self._phase, POLL_SECONDS),
+            spread.until_poll(self._clock.now().timestamp(), self._phase, POLL_SECONDS),
             self._beat_at - monotonic,
             *(a.deadline - monotonic for a in self._runner.attempts if a.deadline > monotonic),
         ]
         if look.wake_at and len(self._runner.attempts) < self._runner.slots:
-            pauses.append((look.wake_at - self._now()).total_seconds())
+            pauses.append((look.wake_at - self._clock.now()).total_seconds())
         return max(min(pauses), _SOONEST)
-
-    def _now(self) -> datetime:
-        """Return the database's time, never ahead of it: the last answer plus our own clock."""
-        answered, at = self._clock
-        return answered + timedelta(seconds=time.monotonic() - at)
 
     def _trouble(self, error: psycopg.Error) -> float:
         """Note that the database does not answer; return the seconds until the next try."""
