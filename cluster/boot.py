@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def prepare(settings: Settings, *, replaces_master: bool) -> None:
     """
     if not replaces_master:
         _check_port(settings)
+    _check_jobs(settings)
     try:
         migrate.migrate(database_url(settings))
     except embedded.EmbeddedPostgresError as error:
@@ -59,11 +61,7 @@ def _embedded(data: Path) -> str:
 
 def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
     """After the fork: load the jobs, and return the worker that shares them, not yet started."""
-    try:
-        catalogue.load(settings.jobs)
-    except JobError as error:
-        log.get("boot").error(str(error))
-        sys.exit(_APP_LOAD_ERROR)
+    _load_jobs(settings)
     url = database_url(settings)
     identity = process.identity()
     name = f"{settings.instance}:{identity.pid}"
@@ -84,6 +82,26 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
         alive=lambda: gunicorn_worker.alive and os.getppid() == master,
         nudge=nudge,
     )
+
+
+def _check_jobs(settings: Settings) -> None:
+    """Find out that the jobs can't be loaded before five workers do.
+
+    In a process of its own: what the master has imported, a reload (HUP) would not import anew.
+    """
+    trial = get_context("fork").Process(target=_load_jobs, args=(settings,))
+    trial.start()
+    trial.join()
+    if trial.exitcode:
+        raise SystemExit(_APP_LOAD_ERROR)
+
+
+def _load_jobs(settings: Settings) -> None:
+    try:
+        catalogue.load(settings.jobs)
+    except JobError as error:
+        sys.stderr.write(f"ronin: {error}\n")
+        sys.exit(_APP_LOAD_ERROR)
 
 
 def _check_port(settings: Settings) -> None:

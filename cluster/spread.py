@@ -2,7 +2,7 @@
 
 A run that has been due for `t` seconds may be claimed by a worker with `load` runs under way
 once `t >= (load + phase) * spread`. The least loaded worker comes first, and equals come in
-the order of their phases. The claim in `store` states the same rule in SQL.
+the order of their phases. The claim in `store.runs` states the same rule in SQL.
 """
 
 import math
@@ -10,10 +10,20 @@ import math
 GOLDEN_RATIO = 0.6180339887498949
 """frac(n * this) spreads consecutive n as evenly over [0, 1) as can be (three-distance theorem)."""
 
+_FIRST_THIRD = 1 / 3
+"""The part of a slot in which equals come one after another. The rest is for who is late: were
+it all theirs, the last of one load and the first of the next would stand a millisecond apart,
+and a busy machine would turn them round (seen: one start of eight beside two other suites)."""
 
-def phase(pid: int) -> float:
+
+def turn(pid: int) -> float:
     """Return a worker's place among equals, in [0, 1), from its process id."""
     return math.modf(pid * GOLDEN_RATIO)[0]
+
+
+def phase(pid: int) -> float:
+    """Return the part of a slot that a worker waits for equals, in [0, 1/3)."""
+    return turn(pid) * _FIRST_THIRD
 
 
 def opens_after(load: int, phase: float, spread: float) -> float:
@@ -21,10 +31,10 @@ def opens_after(load: int, phase: float, spread: float) -> float:
     return (load + phase) * spread
 
 
-def until_poll(now: float, phase: float, interval: float) -> float:
+def until_poll(now: float, turn: float, interval: float) -> float:
     """Return the seconds from `now` to this worker's next poll, at most `interval`.
 
-    Polls lie on a grid of `interval` seconds, moved by the phase, so that the polls of several
+    Polls lie on a grid of `interval` seconds, moved by the turn, so that the polls of several
     workers come evenly one after another whatever woke them in between.
     """
-    return interval - (now - phase * interval) % interval
+    return interval - (now - turn * interval) % interval

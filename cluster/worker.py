@@ -71,6 +71,7 @@ class Worker:
         self._lease = lease_seconds
         self._alive = alive
         self._nudge = nudge
+        self._turn = spread.turn(process.pid)
         self._phase = spread.phase(process.pid)
         self._log = log.get("worker").bind(worker=name)
         self._id: UUID | None = None
@@ -106,10 +107,10 @@ class Worker:
             self._nudge.clear()  # before the look at what it may have been set for
             if self._stopping.is_set() or not self._alive():
                 break
-            self._nudge.wait(self._turn())
+            self._nudge.wait(self._once())
         self._drain()
 
-    def _turn(self) -> float:
+    def _once(self) -> float:
         """Do what there is to do; return the seconds until the next turn unless nudged."""
         try:
             pause = self._work()
@@ -244,7 +245,7 @@ class Worker:
         """Return the seconds until something may be due: a look, a run, a beat, a timeout."""
         monotonic = time.monotonic()
         pauses = [
-            spread.until_poll(self._clock.now().timestamp(), self._phase, POLL_SECONDS),
+            spread.until_poll(self._clock.now().timestamp(), self._turn, POLL_SECONDS),
             self._beat_at - monotonic,
             *(a.deadline - monotonic for a in self._runner.attempts if a.deadline > monotonic),
         ]

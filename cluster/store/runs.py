@@ -79,7 +79,7 @@ def claim(
         jobs: the names this worker's code knows; others are left to others.
         load: runs it has under way.
         free: runs it may claim at most.
-        phase: its place among equals, in [0, 1).
+        phase: the part of a slot that it waits for its equals, see `cluster.spread`.
     """
     parameters = {
         "worker": worker,

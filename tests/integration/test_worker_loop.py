@@ -1,0 +1,332 @@
+"""The loop: a real worker over a real database, with jobs of a few milliseconds."""
+
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from cluster import Run, database
+from cluster.database import Pool
+from cluster.job import Job
+from cluster.migrate import migrate
+from cluster.process import Identity
+from cluster.runner import Runner
+from cluster.store import jobs, leases
+from cluster.worker import Worker
+from tests.eventually import eventually
+from tests.integration.builders import (
+    HERE,
+    NOWHERE,
+    a_job,
+    a_worker,
+    catalogue_of,
+    execute,
+    expire,
+    look,
+    outcomes,
+    query,
+    terminate_others,
+    value,
+)
+
+ENGINE = "ronin engine"
+
+
+class Hand:
+    """A worker of this process."""
+
+    def __init__(self, engine: Pool, lent: Pool, declared: tuple[Job, ...], number: int) -> None:
+        self.nudge = threading.Event()
+        self.alive = True
+        self.worker = Worker(
+            name=f"hand:{number}",
+            # Hosts of their own, so that nobody looks for a process that never was.
+            process=Identity(f"host of hand {number}", number, 1) if number else HERE,
+            catalogue=catalogue_of(*declared),
+            pool=engine,
+            runner=Runner(8, f"hand:{number}", lent.connection, self.nudge.set),
+            lease_seconds=3,
+            alive=lambda: self.alive,
+            nudge=self.nudge,
+        )
+
+
+@contextmanager
+def working(url: str, *declared: Job, number: int = 0) -> Iterator[Hand]:
+    """Let a worker work, and stop it in the end."""
+    with (
+        database.pool(url, ENGINE, size=1) as engine,
+        database.pool(url, "ronin jobs", size=2) as lent,
+    ):
+        hand = Hand(engine, lent, declared, number)
+        hand.worker.start()
+        yield hand
+        hand.worker.stop(within=20)
+
+
+@pytest.fixture
+def opened(pool: Pool) -> Pool:
+    """Return a pool on the database of a cluster at work, so that nobody waits for an opening."""
+    a_worker(pool, process=NOWHERE, names=[])
+    return pool
+
+
+def the_worker(pool: Pool) -> UUID:
+    """Return the identity of the only hand."""
+    rows = query(pool, "SELECT id FROM worker WHERE name LIKE 'hand:%%'")
+    assert len(rows) == 1
+    identity: UUID = rows[0][0]
+    return identity
+
+
+def test_a_due_job_runs_and_its_next_firing_is_planned(url: str, opened: Pool) -> None:
+    seen: list[Run] = []
+    with working(url, a_job(function=seen.append)):
+        eventually(lambda: outcomes(opened) == ["completed"])
+    assert [run.attempt for run in seen] == [1]
+    assert value(opened, "SELECT due_at > now() AND token IS NULL FROM run")
+
+
+def test_a_job_that_raises_is_retried_and_then_given_up(url: str, opened: Pool) -> None:
+    def fail() -> None:
+        raise ValueError("too blue")
+
+    with working(url, a_job(function=fail, max_retries=3, retry_delay=0)):
+        eventually(lambda: outcomes(opened) == ["failed"] * 3)
+    assert query(opened, "SELECT DISTINCT error FROM history") == [("ValueError: too blue",)]
+    assert value(opened, "SELECT due_at > now() AND attempt = 0 FROM run")
+
+
+def test_a_run_that_takes_too_long_is_stopped_and_retried(url: str, opened: Pool) -> None:
+    def slow(run: Run) -> None:
+        run.wait(100 if run.attempt == 1 else 0)
+
+    with working(url, a_job(function=slow, timeout=0.1, retry_delay=0)):
+        eventually(lambda: outcomes(opened) == ["timed_out", "completed"])
+
+
+def test_a_worker_that_was_declared_dead_begins_anew_and_its_late_result_is_fenced(
+    url: str, opened: Pool
+) -> None:
+    gate = threading.Event()
+
+    def stuck(run: Run) -> None:
+        if run.attempt == 1:
+            gate.wait(60)
+
+    with working(url, a_job(function=stuck)):
+        eventually(lambda: value(opened, "SELECT token IS NOT NULL FROM run"))
+        first = the_worker(opened)
+        assert leases.take_over(opened, [first])
+        eventually(lambda: outcomes(opened) == ["crashed", "completed"])
+        assert the_worker(opened) != first
+        gate.set()
+        eventually(lambda: sorted(outcomes(opened)) == ["completed", "crashed", "fenced"])
+    assert value(opened, "SELECT attempt FROM history WHERE outcome = 'fenced'") == 1
+
+
+def test_a_worker_that_was_declared_dead_stops_its_runs(url: str, opened: Pool) -> None:
+    stopped = threading.Event()
+
+    def patient(run: Run) -> None:
+        if run.attempt == 1:
+            try:
+                run.wait(100)
+            finally:
+                stopped.set()
+
+    with working(url, a_job(function=patient)):
+        eventually(lambda: value(opened, "SELECT token IS NOT NULL FROM run"))
+        leases.take_over(opened, [the_worker(opened)])
+        assert stopped.wait(20)
+
+
+def test_a_stop_hands_a_cooperative_run_over_unharmed(url: str, opened: Pool) -> None:
+    with working(url, a_job(function=lambda run: run.wait(100))) as hand:
+        eventually(lambda: value(opened, "SELECT token IS NOT NULL FROM run"))
+        hand.worker.stop(within=20)
+        assert outcomes(opened) == ["interrupted"]
+    rows = query(opened, "SELECT token, failures, crashes, not_before <= now() FROM run")
+    assert rows == [(None, 0, 0, True)]
+    assert query(opened, "SELECT FROM worker WHERE name LIKE 'hand:%%'") == []
+
+
+def test_a_stop_leaves_a_run_that_does_not_look_to_proof_of_death(url: str, opened: Pool) -> None:
+    gate = threading.Event()
+    with working(url, a_job(function=lambda: gate.wait(60))) as hand:
+        eventually(lambda: value(opened, "SELECT token IS NOT NULL FROM run"))
+        hand.worker.stop(within=0)
+        eventually(lambda: value(opened, "SELECT leaving FROM worker WHERE name = 'hand:0'"))
+        assert value(opened, "SELECT token IS NOT NULL FROM run")
+        lost = leases.take_over(opened, [the_worker(opened)])
+        gate.set()
+    assert [run.outcome for run in lost] == ["interrupted"]
+    assert query(opened, "SELECT failures, crashes FROM run") == [(0, 0)]
+
+
+def test_a_worker_that_stops_claims_no_more(url: str, opened: Pool) -> None:
+    with working(url, a_job(at_once=False)) as hand:
+        eventually(lambda: the_worker(opened))
+        hand.worker.stop(within=20)
+        jobs.run_now(opened, "tick")
+        hand.nudge.set()
+    assert value(opened, "SELECT token IS NULL AND attempt = 0 FROM run")
+
+
+def test_a_worker_whose_process_shall_end_leaves_by_itself(url: str, opened: Pool) -> None:
+    with working(url, a_job(function=lambda run: run.wait(100))) as hand:
+        eventually(lambda: value(opened, "SELECT token IS NOT NULL FROM run"))
+        hand.alive = False
+        eventually(lambda: outcomes(opened) == ["interrupted"])
+        eventually(lambda: not query(opened, "SELECT FROM worker WHERE name LIKE 'hand:%%'"))
+
+
+def test_a_run_that_killed_three_workers_is_given_up_without_being_performed(
+    url: str, opened: Pool
+) -> None:
+    seen: list[Run] = []
+    poison = a_job(function=seen.append, max_retries=3)
+    jobs.declare(opened, [poison])
+    execute(opened, "UPDATE run SET crashes = 3, attempt = 3")
+    with working(url, poison):
+        eventually(lambda: outcomes(opened) == ["failed"])
+    assert seen == []
+    assert "died 3 times" in value(opened, "SELECT error FROM history")
+    assert query(opened, "SELECT crashes, due_at > now() FROM run") == [(0, True)]
+
+
+def test_a_run_that_killed_two_workers_gets_its_third_chance(url: str, opened: Pool) -> None:
+    job = a_job(max_retries=3)
+    jobs.declare(opened, [job])
+    execute(opened, "UPDATE run SET crashes = 2, attempt = 2")
+    with working(url, job):
+        eventually(lambda: outcomes(opened) == ["completed"])
+
+
+def test_sessions_that_are_killed_all_the_time_cost_no_run(url: str, opened: Pool) -> None:
+    calls: Counter[str] = Counter()
+    done = threading.Event()
+
+    def kill() -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            while not done.wait(0.05):
+                terminate_others(connection, ENGINE)
+
+    killer = threading.Thread(target=kill)
+    declared = [
+        a_job(name=f"job-{n}", function=lambda run: calls.update([run.job])) for n in range(20)
+    ]
+    expected = {job.name: 1 for job in declared}
+    with working(url, *declared):
+        killer.start()
+        eventually(
+            lambda: value(opened, "SELECT count(*) FROM history WHERE outcome = 'completed'") == 20,
+            within=60,
+        )
+        done.set()
+        killer.join()
+    assert dict(calls) == expected
+    rows = query(opened, "SELECT job, count(*) FROM history GROUP BY job")
+    assert dict(rows) == expected
+
+
+def test_two_workers_share_evenly(url: str, opened: Pool) -> None:
+    gate = threading.Event()
+    declared = [
+        a_job(name=f"job-{n}", function=lambda: gate.wait(60), spread=0.3) for n in range(8)
+    ]
+    with ExitStack() as stack:
+        stack.callback(gate.set)
+        # 1 and 2 have phases 0.62 and 0.24.
+        stack.enter_context(working(url, *declared, number=1))
+        stack.enter_context(working(url, *declared, number=2))
+        eventually(lambda: value(opened, "SELECT count(token) FROM run") == 8)
+        held = dict(query(opened, "SELECT worker, count(*) FROM run GROUP BY worker"))
+        assert held == {"hand:1": 4, "hand:2": 4}
+        gate.set()
+
+
+def test_what_a_dead_process_held_goes_on_elsewhere(url: str, opened: Pool) -> None:
+    with subprocess.Popen(["sleep", "100"]) as child:
+        child.kill()
+    jobs.declare(opened, [a_job()])
+    dead = a_worker(opened, process=Identity(HERE.host, child.pid, 1), lease=3600)
+    assert look(opened, dead).claims
+    with working(url, a_job()):
+        eventually(lambda: outcomes(opened) == ["crashed", "completed"])
+
+
+def test_what_a_silent_worker_of_another_host_held_goes_on_elsewhere(
+    url: str, opened: Pool
+) -> None:
+    jobs.declare(opened, [a_job()])
+    silent = a_worker(opened, process=NOWHERE)
+    assert look(opened, silent).claims
+    with working(url, a_job()):
+        eventually(lambda: the_worker(opened))
+        assert outcomes(opened) == []
+        expire(opened, silent)
+        eventually(lambda: outcomes(opened) == ["crashed", "completed"])
+
+
+def test_progress_shows_within_a_heartbeat(url: str, opened: Pool) -> None:
+    def half(run: Run) -> None:
+        run.progress(0.5)
+        run.wait(100)
+
+    with working(url, a_job(function=half)):
+        eventually(lambda: value(opened, "SELECT progress FROM run") == 0.5)
+
+
+def test_a_nudge_starts_what_is_due_now(url: str, opened: Pool) -> None:
+    with working(url, a_job(at_once=False)) as hand:
+        eventually(lambda: value(opened, "SELECT count(*) FROM run"))
+        jobs.run_now(opened, "tick")
+        hand.nudge.set()
+        eventually(lambda: outcomes(opened) == ["completed"])
+
+
+def test_a_schedule_that_changes_while_the_job_runs_holds_for_the_next(
+    url: str, opened: Pool
+) -> None:
+    gate = threading.Event()
+    with working(url, a_job(function=lambda: gate.wait(60))):
+        eventually(lambda: value(opened, "SELECT token IS NOT NULL FROM run"))
+        jobs.change(opened, "tick", {"schedule": "@hourly"})
+        gate.set()
+        eventually(lambda: outcomes(opened) == ["completed"])
+        eventually(lambda: value(opened, "SELECT due_at <= now() + interval '1 hour' FROM run"))
+
+
+def test_a_worker_waits_for_a_schema_that_is_not_there_yet(empty_url: str) -> None:
+    seen: list[Run] = []
+    with working(empty_url, a_job(function=seen.append)):
+        migrate(empty_url)
+        eventually(lambda: seen)
+
+
+def test_a_job_borrows_connections_apart_from_the_engines(url: str, opened: Pool) -> None:
+    names: list[object] = []
+
+    def ask(run: Run) -> None:
+        with run.connection() as connection:
+            row = connection.execute("SELECT current_setting('application_name')").fetchone()
+            names.append(row and row[0])
+
+    with working(url, a_job(function=ask)):
+        eventually(lambda: outcomes(opened) == ["completed"])
+    assert names == ["ronin jobs"]
+
+
+def test_any_error_of_a_job_reaches_the_history(url: str, opened: Pool) -> None:
+    def fail() -> None:
+        raise ValueError("nul \x00, half \ud800 a pair, \\u0000, " + "long " * 5000)
+
+    with working(url, a_job(function=fail, max_retries=1)):
+        eventually(lambda: outcomes(opened) == ["failed"])
+    assert value(opened, "SELECT error FROM history").startswith("ValueError: nul \ufffd, half ?")

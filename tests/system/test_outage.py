@@ -1,0 +1,140 @@
+"""A database that dies in the middle of everything: what was acknowledged stands, work goes on."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.eventually import eventually
+from tests.system.gunicorns import (
+    Answer,
+    Clients,
+    Instance,
+    change,
+    gunicorn,
+    job_module,
+    misposted,
+    of_server,
+    outcomes,
+    ready,
+    rows,
+    server_of,
+    shares,
+    unsound,
+)
+
+OUTAGE_SECONDS = 2.5
+PROMPT_SECONDS = 20
+
+PATIENT_JOBS = """
+from cluster import Run, job
+
+def patient(run: Run) -> None:
+    for step in range(60):
+        run.progress(step / 60)
+        run.wait(0.1)
+
+for number in range(4):
+    job(name=f"patient-{number}", every="1d", at_once=True)(patient)
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The folder of this test's own server."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def url(data: Path) -> Iterator[str]:
+    """The URL of this test's own server."""
+    with server_of(data) as address:
+        yield address
+
+
+@contextmanager
+def outage(data: Path) -> Iterator[None]:
+    """Kill the server with -9, and keep it from being started again for the block."""
+    [guard] = of_server(data, "postmaster.py")
+    [postmaster] = of_server(data, "postgres -D")
+    guard.suspend()
+    postmaster.kill()
+    try:
+        yield
+    finally:
+        guard.resume()
+
+
+def status(instance: Instance, path: str) -> int:
+    return instance.http.get(path).status_code
+
+
+def unworthy(answers: list[Answer]) -> list[Answer]:
+    """Return the answers that no client should get from a service whose database is away."""
+    kinds = {200: "application/json", 503: "application/problem+json"}
+    return [
+        answer
+        for answer in answers
+        if kinds.get(answer.status) != answer.media or answer.seconds > PROMPT_SECONDS
+    ]
+
+
+@pytest.mark.parametrize("downtime", [0.0, OUTAGE_SECONDS])
+def test_acknowledged_changes_survive_the_death_of_the_server(
+    url: str, data: Path, tmp_path: Path, downtime: float
+) -> None:
+    with gunicorn(url, tmp_path, env={"WEB_CONCURRENCY": "3"}) as cluster:
+        ready(cluster)
+        with Clients(cluster, count=16) as clients:
+            clients.await_answers(200)
+            with outage(data):
+                died_at = time.monotonic()
+                clients.await_answers(1, status=503)
+                eventually(lambda: time.monotonic() - died_at > downtime)
+            clients.await_answers(200)
+        assert unworthy(clients.answers) == []
+        assert misposted(url, clients.answers) == []
+        assert unsound(url) == {}
+
+
+def test_retry_with_the_same_key_after_the_outage_has_one_effect(
+    url: str, data: Path, tmp_path: Path
+) -> None:
+    with gunicorn(url, tmp_path, env={"WEB_CONCURRENCY": "3"}) as cluster:
+        ready(cluster)
+        with Clients(cluster, count=16) as clients:
+            clients.await_answers(200)
+            with outage(data):
+                clients.await_answers(16, status=503)
+        ready(cluster)
+        keyed = [answer for answer in clients.answers if answer.key][-200:]
+        assert {answer.status for answer in keyed} == {200, 503}
+        retried = [change(cluster.http, each.amount, each.key) for each in (*keyed, *keyed)]
+        assert {answer.status for answer in retried} == {200}
+        assert misposted(url, retried) == []
+
+
+def test_running_jobs_survive_an_outage(url: str, data: Path, tmp_path: Path) -> None:
+    with gunicorn(url, tmp_path, env=job_module(tmp_path, PATIENT_JOBS)) as cluster:
+        shares(url, jobs=4)
+        with outage(data):
+            died_at = time.monotonic()
+            eventually(lambda: time.monotonic() - died_at > OUTAGE_SECONDS)
+        eventually(lambda: outcomes(url) == {"completed": 4}, within=30)
+        assert rows(url, "SELECT DISTINCT attempt FROM history") == [(1,)]
+        assert unsound(url) == {}
+        assert cluster.get("/health") == {"status": "ok"}
+
+
+def test_readiness_tells_the_outage_and_health_does_not(
+    url: str, data: Path, tmp_path: Path
+) -> None:
+    with gunicorn(url, tmp_path, env={"WEB_CONCURRENCY": "1"}) as cluster:
+        ready(cluster)
+        with outage(data):
+            eventually(lambda: status(cluster, "/health/ready") == 503)
+            assert cluster.http.get("/health/ready").json()["missing"].keys() == {"database"}
+            assert status(cluster, "/health") == 200
+        eventually(lambda: status(cluster, "/health/ready") == 200)
