@@ -18,7 +18,8 @@ import psycopg
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.system.gunicorns import database, gunicorn, server_of, shares
+from tests.system.facts import database, shares
+from tests.system.gunicorns import gunicorn, server_of
 
 _FILL = """
     INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,

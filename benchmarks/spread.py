@@ -15,7 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.system.gunicorns import database, gunicorn, rows, server_of, shares
+from tests.system.facts import database, rows, shares
+from tests.system.gunicorns import gunicorn, server_of
 
 
 def main() -> int:

@@ -17,7 +17,8 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.eventually import eventually
-from tests.system.gunicorns import Instance, database, gunicorn, rows, server_of, shares
+from tests.system.facts import database, rows, shares
+from tests.system.gunicorns import Instance, gunicorn, server_of
 
 
 def main() -> None:

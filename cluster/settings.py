@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     @field_validator("jobs")
     @classmethod
     def _dotted(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("it names no module")
         for module in value:
             if not all(part.isidentifier() for part in module.split(".")):
                 raise ValueError(f"{module!r} is no module name")

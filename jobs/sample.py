@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, LiteralString
 
 import orjson
+import psycopg
 
 from cluster import Run, settings
 
@@ -13,6 +14,8 @@ SAMPLE: dict[str, Any] = {"timeout": "25h", "max_retries": 10, "at_once": True}
 that dies takes all its runs along, so a death says little about one that lasts so long."""
 
 _STEP_SECONDS = 2.0
+_PATIENCE = 30
+"""Tries, about a minute in all."""
 
 
 def steps(run: Run) -> Iterator[int]:
@@ -33,21 +36,34 @@ def steps(run: Run) -> Iterator[int]:
         run.wait(min(_STEP_SECONDS, left))
 
 
-def query(run: Run, text: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-    """Return the rows of one statement, committed on its own."""
-    with run.connection() as connection:
-        # The text is a literal of a job in this package.
-        return connection.execute(text.encode(), parameters).fetchall()
+def query(
+    run: Run, text: LiteralString, parameters: dict[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
+    """Return the rows of one statement, committed on its own.
+
+    A database that is away is waited for: what a job has done so far is not lost for a restart.
+    Every statement of the sample jobs may be done twice.
+    """
+    for patience in range(_PATIENCE):
+        try:
+            with run.connection() as connection:
+                return connection.execute(text, parameters).fetchall()
+        except psycopg.errors.LockNotAvailable:
+            raise
+        except psycopg.OperationalError as error:
+            run.log.warning("waiting for the database", reason=str(error).split("\n")[0])
+            run.wait(min(0.5 * (patience + 1), _STEP_SECONDS))
+    raise TimeoutError("the database was away for too long")
 
 
 def found(run: Run, **body: Any) -> None:
     """Keep what a job found, in place of what it found before, and log it."""
-    with run.connection() as connection:
-        connection.execute(
-            """
-            INSERT INTO finding (job, body) VALUES (%s, %s)
-            ON CONFLICT (job) DO UPDATE SET body = excluded.body, found_at = now()
-            """,
-            (run.job, orjson.dumps(body).decode()),
-        )
+    query(
+        run,
+        """
+        INSERT INTO finding (job, body) VALUES (%(job)s, %(body)s)
+        ON CONFLICT (job) DO UPDATE SET body = excluded.body, found_at = now() RETURNING job
+        """,
+        {"job": run.job, "body": orjson.dumps(body).decode()},
+    )
     run.log.info("found", **body)

@@ -5,7 +5,7 @@ import falcon
 from cluster import boot, database, settings
 from cluster.database import Pool
 from webapp import problems
-from webapp.balance import Balance, Users
+from webapp.balance import Balance, UserId, Users
 from webapp.bodies import Guard, Head
 from webapp.health import Health, Ready, Workers
 from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
@@ -27,7 +27,8 @@ def routes(pool: Pool) -> App:
     app.add_middleware(Guard())
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)
-    user = "/users/{user:int(min=-9223372036854775808, max=9223372036854775807)}"
+    app.router_options.converters["user"] = UserId
+    user = "/users/{user:user}"
     app.add_route(user, Users(pool))
     app.add_route(f"{user}/balance", Balance(pool))
     app.add_route("/jobs", Jobs(pool))

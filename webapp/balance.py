@@ -1,8 +1,10 @@
 """Balance: an account that never goes below zero, changed in the request itself (B2 to B5)."""
 
+import re
 from typing import Annotated
 
 import falcon
+import falcon.routing
 import psycopg
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -18,6 +20,15 @@ def _not_zero(amount: int) -> int:
     if amount == 0:
         raise ValueError("an amount is not zero")
     return amount
+
+
+class UserId(falcon.routing.BaseConverter):
+    """A user's number in a path; falcon's own converter also takes `1_0`, `+1` and other digits."""
+
+    def convert(self, value: str) -> int | None:
+        """Return the number, or None: then there is no such path."""
+        number = int(value) if re.fullmatch(r"-?[0-9]{1,19}", value) else None
+        return number if number is not None and -_INT8 <= number < _INT8 else None
 
 
 class Change(BaseModel):

@@ -195,6 +195,14 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
         conn.send(refusal(status))
         self._hang_up(conn)
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Leave in order on Ctrl-C too, which comes twice: from the terminal and the master.
+
+        gunicorn takes the lock of its thread pool here. The second signal may come while the
+        first one has it, on this same thread, which then waits for itself.
+        """
+        self.handle_exit(sig, frame)
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what the parser refuses, in the thread; gunicorn logs it and knows the status."""
         overheard = Overheard()

@@ -29,7 +29,8 @@ _JOBS: LiteralString = """
             WHEN j.paused THEN 'paused' ELSE 'waiting' END AS state,
         CASE WHEN r.started_at IS NOT NULL THEN NULL
             WHEN j.paused THEN 'paused'
-            WHEN NOT EXISTS (SELECT FROM worker w WHERE j.name = ANY (w.jobs)) THEN 'no_worker'
+            WHEN NOT EXISTS (SELECT FROM worker w
+                WHERE w.lease_until > now() AND j.name = ANY (w.jobs)) THEN 'no_worker'
             WHEN r.not_before > now() AND r.attempt > 0 THEN 'retry'
             WHEN r.not_before > now() THEN 'schedule'
             ELSE 'free_worker' END AS waiting_for,

@@ -1,32 +1,24 @@
-"""Real gunicorns for system tests: started, watched, judged by the database, and always ended."""
+"""Real gunicorns for system tests: started, watched, and always ended."""
 
 import contextlib
-import itertools
 import logging
 import os
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, LiteralString, Self
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import psutil
-import psycopg
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from tests.eventually import eventually
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
-Row = tuple[Any, ...]
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request would hide the rest
 
@@ -197,214 +189,3 @@ def of_server(data: Path, program: str = "") -> list[psutil.Process]:
         if named and program in line and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
-
-
-# What the database says.
-
-
-@contextmanager
-def database(server_url: str) -> Iterator[str]:
-    """Make an empty database; give its URL."""
-    name = sql.Identifier(text := f"ronin_{uuid4().hex}")
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template1").format(name))
-    try:
-        yield make_conninfo(server_url, dbname=text)
-    finally:
-        with psycopg.connect(server_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
-
-
-def rows(url: str, query: LiteralString, **parameters: Any) -> list[Row]:
-    """Run one statement on a connection of its own and return its rows, if it has any."""
-    with psycopg.connect(url, autocommit=True, connect_timeout=3) as connection:
-        cursor = connection.execute(query, parameters)
-        return cursor.fetchall() if cursor.description else []
-
-
-def now(url: str) -> Any:
-    """Return the database's clock."""
-    return rows(url, "SELECT clock_timestamp()")[0][0]
-
-
-def held(url: str) -> dict[str, list[str]]:
-    """Return the jobs under way by worker."""
-    found: dict[str, list[str]] = {}
-    for worker, job in rows(url, "SELECT worker, job FROM run WHERE token IS NOT NULL ORDER BY 2"):
-        found.setdefault(worker, []).append(job)
-    return found
-
-
-def shares(url: str, jobs: int = 10) -> list[int]:
-    """Wait until all jobs are under way; return how many each lease holder has, sorted."""
-    query: LiteralString = """
-        SELECT count(r.id) FROM worker w LEFT JOIN run r ON r.worker_id = w.id
-        GROUP BY w.id ORDER BY 1
-        """
-
-    def all_under_way() -> list[int]:
-        counts = [row[0] for row in rows(url, query)]
-        assert sum(counts) == jobs
-        return counts
-
-    return eventually(all_under_way, within=40)
-
-
-def outcomes(url: str) -> dict[str, int]:
-    """Return how many attempts ended in which way."""
-    return dict(rows(url, "SELECT outcome, count(*) FROM history GROUP BY 1"))
-
-
-def completed(url: str) -> int:
-    """Return how many different jobs have completed."""
-    query: LiteralString = "SELECT count(DISTINCT job) FROM history WHERE outcome = 'completed'"
-    number: int = rows(url, query)[0][0]
-    return number
-
-
-def unsound(url: str) -> dict[str, list[Row]]:
-    """Return what contradicts the guarantees, by guarantee; empty if all of them hold."""
-    found = {name: rows(url, query) for name, query in _CONTRADICTIONS.items()}
-    return {name: contradictions for name, contradictions in found.items() if contradictions}
-
-
-_CONTRADICTIONS: dict[str, LiteralString] = {
-    "runs of a job do not overlap": """
-        SELECT job, fence, started_at, before FROM (
-            SELECT *, max(finished_at) OVER (PARTITION BY job ORDER BY fence
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-            FROM (
-                SELECT job, fence, started_at, finished_at FROM history
-                WHERE started_at IS NOT NULL AND outcome <> 'fenced'
-                UNION ALL
-                SELECT job, fence, started_at, 'infinity' FROM run WHERE token IS NOT NULL
-            ) attempt
-        ) a WHERE started_at < before
-        """,
-    "an attempt ends once": """
-        SELECT token, count(*) FROM history WHERE outcome <> 'fenced'
-        GROUP BY token HAVING count(*) > 1
-        """,
-    "a run completes once, and then it is over": """
-        SELECT h.run_id FROM history h JOIN history later USING (run_id)
-        WHERE h.outcome = 'completed' AND later.fence > h.fence
-        UNION ALL
-        SELECT h.run_id FROM history h JOIN run r ON r.id = h.run_id WHERE h.outcome = 'completed'
-        """,
-    "attempts are counted one by one": """
-        SELECT run_id, max(attempt), count(*) FROM history WHERE outcome <> 'fenced'
-        GROUP BY run_id HAVING max(attempt) <> count(*)
-        """,
-    "no run starts before it is due": "SELECT * FROM history WHERE started_at < due_at",
-    "a fenced attempt had another end before": """
-        SELECT * FROM history h WHERE outcome = 'fenced' AND NOT EXISTS (
-            SELECT FROM history e WHERE e.token = h.token AND e.outcome <> 'fenced'
-                AND e.finished_at <= h.finished_at)
-        """,
-    "each job has one run": """
-        SELECT j.name, count(r.id) FROM job j LEFT JOIN run r ON r.job = j.name AND r.scheduled
-        GROUP BY 1 HAVING count(r.id) <> 1
-        """,
-    "postings add up to the balance": """
-        SELECT u.id, u.balance, sum(l.amount) FROM users u LEFT JOIN ledger l ON l.user_id = u.id
-        GROUP BY u.id HAVING u.balance <> coalesce(sum(l.amount), 0) OR u.balance < 0
-        """,
-}
-
-
-# Clients under load.
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a client got for a change of the balance; status 0 is no answer at all."""
-
-    amount: int
-    key: str | None
-    status: int
-    media: str
-    body: dict[str, Any]
-    seconds: float
-
-    @property
-    def possible_postings(self) -> set[int]:
-        """How often the change may stand in the ledger, after this answer."""
-        if self.status == 200:
-            return {1}
-        if self.status == 409 or "Nothing was changed" in str(self.body.get("detail")):
-            return {0}
-        return {0, 1}
-
-
-def change(http: httpx.Client, amount: int, key: str | None) -> Answer:
-    """Change the balance of user 1 once."""
-    begun = time.monotonic()
-    headers = {"Idempotency-Key": key} if key else {}
-    try:
-        got = http.post("/users/1/balance", json={"amount": amount}, headers=headers)
-        status, media, body = got.status_code, got.headers["content-type"], got.json()
-    except (httpx.HTTPError, ValueError) as error:
-        status, media, body = 0, "", {"detail": repr(error)}
-    return Answer(amount, key, status, media, body, time.monotonic() - begun)
-
-
-@dataclass
-class Clients:
-    """Clients that change the balance of user 1 without a pause, each amount once in all.
-
-    Attributes:
-        instance: where they go.
-        count: how many at once; every second of them sends an Idempotency-Key.
-        answers: what they got so far.
-    """
-
-    instance: Instance
-    count: int = 4
-    answers: list[Answer] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        self._numbers = itertools.count(1)
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, args=(bool(n % 2),)) for n in range(self.count)
-        ]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    @property
-    def statuses(self) -> set[int]:
-        """Return the different answers so far."""
-        return {answer.status for answer in self.answers}
-
-    def await_answers(self, number: int, status: int = 200) -> None:
-        """Wait until so many more answers of a status are there."""
-        before = len(self.answers)
-        eventually(lambda: sum(a.status == status for a in self.answers[before:]) >= number)
-
-    def _work(self, keyed: bool) -> None:
-        with httpx.Client(base_url=self.instance.http.base_url, timeout=30) as http:
-            while not self._stop.is_set():
-                number = next(self._numbers)
-                for amount in (1_000_000 + number, -number):
-                    key = uuid4().hex if keyed else None
-                    self.answers.append(change(http, amount, key))
-
-
-def misposted(url: str, answers: Sequence[Answer]) -> list[tuple[Answer, list[Row]]]:
-    """Return the answers that the ledger contradicts, with what stands there."""
-    posted: dict[int, list[Row]] = {}
-    for amount, balance in rows(url, "SELECT amount, balance FROM ledger WHERE user_id = 1"):
-        posted.setdefault(amount, []).append((amount, balance))
-    wrong = []
-    for answer in answers:
-        found = posted.get(answer.amount, [])
-        balance_fits = answer.status != 200 or found == [(answer.amount, answer.body["balance"])]
-        if len(found) not in answer.possible_postings or not balance_fits:
-            wrong.append((answer, found))
-    return wrong

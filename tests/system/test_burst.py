@@ -7,17 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.eventually import eventually
-from tests.system.gunicorns import (
-    ROOT,
-    Instance,
-    completed,
-    gunicorn,
-    outcomes,
-    ready,
-    rows,
-    shares,
-    unsound,
-)
+from tests.system.facts import completed, outcomes, rows, shares, unsound
+from tests.system.gunicorns import ROOT, Instance, gunicorn, ready
 
 
 @pytest.mark.parametrize("moment", ["requests", "connections"])

@@ -7,17 +7,8 @@ from typing import Any
 import pytest
 
 from tests.eventually import eventually
-from tests.system.gunicorns import (
-    Instance,
-    Row,
-    completed,
-    database,
-    gunicorn,
-    now,
-    ready,
-    rows,
-    unsound,
-)
+from tests.system.facts import Row, completed, database, now, rows, unsound
+from tests.system.gunicorns import Instance, gunicorn, ready
 
 SAMPLE_SECONDS = 4
 

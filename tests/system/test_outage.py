@@ -8,22 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.eventually import eventually
-from tests.system.gunicorns import (
-    Answer,
-    Clients,
-    Instance,
-    change,
-    gunicorn,
-    job_module,
-    misposted,
-    of_server,
-    outcomes,
-    ready,
-    rows,
-    server_of,
-    shares,
-    unsound,
-)
+from tests.system.clients import Answer, Clients, change, misposted
+from tests.system.facts import outcomes, rows, shares, unsound
+from tests.system.gunicorns import Instance, gunicorn, job_module, of_server, ready, server_of
 
 OUTAGE_SECONDS = 2.5
 PROMPT_SECONDS = 20

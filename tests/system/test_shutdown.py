@@ -12,23 +12,9 @@ import psutil
 import pytest
 
 from tests.eventually import eventually
-from tests.system.gunicorns import (
-    ROOT,
-    Clients,
-    Instance,
-    Row,
-    completed,
-    gunicorn,
-    held,
-    job_module,
-    misposted,
-    now,
-    outcomes,
-    ready,
-    rows,
-    shares,
-    unsound,
-)
+from tests.system.clients import Clients, misposted
+from tests.system.facts import Row, completed, held, now, outcomes, rows, shares, unsound
+from tests.system.gunicorns import ROOT, Instance, gunicorn, job_module, ready
 
 TWO = {"WEB_CONCURRENCY": "2"}
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.gunicorns import gunicorn, shares, unsound
+from tests.system.facts import shares, unsound
+from tests.system.gunicorns import gunicorn
 
 
 @pytest.mark.parametrize("start", range(5))

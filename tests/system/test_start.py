@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.eventually import eventually
+from tests.system.facts import rows
 from tests.system.gunicorns import (
     BIN,
     ROOT,
@@ -18,7 +19,6 @@ from tests.system.gunicorns import (
     job_module,
     of_server,
     ready,
-    rows,
     server_of,
 )
 

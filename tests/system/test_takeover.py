@@ -8,18 +8,8 @@ from pathlib import Path
 import psutil
 
 from tests.eventually import eventually
-from tests.system.gunicorns import (
-    Instance,
-    completed,
-    gunicorn,
-    held,
-    job_module,
-    now,
-    outcomes,
-    rows,
-    shares,
-    unsound,
-)
+from tests.system.facts import completed, held, now, outcomes, rows, shares, unsound
+from tests.system.gunicorns import Instance, gunicorn, job_module
 
 LATE_JOBS = """
 import time
