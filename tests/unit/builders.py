@@ -42,7 +42,7 @@ def a_claim(**fields: Any) -> Claim:
 
 def no_connection() -> AbstractContextManager[Connection]:
     """Stand where a run would borrow a connection; nobody here does."""
-    raise NotImplementedError
+    raise AssertionError("this run borrows no connection")
 
 
 def a_result(outcome: str, claim: Claim, job: Job, **fields: Any) -> Result:
