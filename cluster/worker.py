@@ -80,7 +80,6 @@ class Worker:
         self._beaten_at = -math.inf  # monotonic, when the last good beat was sent
         self._beat_at = -math.inf
         self._history_at = -math.inf
-        self._uncertain = False  # a claim's answer may have been lost
         self._clock = Clock()
         self._failures = 0
         self._thread = threading.Thread(target=self._loop, name="worker", daemon=True)
@@ -118,7 +117,7 @@ class Worker:
             return self._trouble(error)
         except Exception:  # noqa: BLE001 - a loop that dies leaves a worker that only looks alive
             self._log.exception("the loop goes on after an error that nobody expected")
-            self._uncertain = True
+            self._beat_at = -math.inf
             return POLL_SECONDS
         self._failures = 0
         return pause
@@ -129,8 +128,6 @@ class Worker:
             return 0.0
         self._runner.stop_overdue()
         self._finish()
-        if self._uncertain:
-            self._give_back(worker)
         look = self._claim(worker)
         if self._take_over(look):
             return 0.0
@@ -154,11 +151,10 @@ class Worker:
         return worker
 
     def _beat(self, worker: UUID) -> bool:
-        """Renew the lease; False if it is gone and this worker has to begin anew."""
+        """Renew the lease and say what we hold; False if it is gone and we have to begin anew."""
         sent = time.monotonic()
-        told = [(a.claim.token, a.run.fraction) for a in self._runner.attempts]
-        progress = [(token, fraction) for token, fraction in told if fraction is not None]
-        if leases.beat(self._pool, worker, progress):
+        held = [(a.claim.token, a.run.fraction) for a in self._runner.attempts]
+        if leases.beat(self._pool, worker, held):
             self._beaten_at = sent
             self._beat_at = sent + self._lease / 3
             return True
@@ -187,7 +183,6 @@ class Worker:
     def _claim(self, worker: UUID) -> runs.Look:
         """Claim what is open for us, start it, and bring back what else there is to see."""
         load = len(self._runner.attempts)
-        self._uncertain = True
         look = runs.claim(
             self._pool,
             worker,
@@ -197,7 +192,6 @@ class Worker:
             max(self._runner.slots - load, 0),
             self._phase,
         )
-        self._uncertain = False
         self._clock.set(look.now)
         for claim in look.claims:
             self._start(claim)
@@ -213,13 +207,6 @@ class Worker:
         else:
             self._runner.start(claim, job)
         self._log.info("run started", job=job.name, run=str(claim.id), attempt=claim.attempt)
-
-    def _give_back(self, worker: UUID) -> None:
-        """After an error: free claims of ours whose answer never came."""
-        held = [attempt.claim.token for attempt in self._runner.attempts]
-        if count := runs.give_back(self._pool, worker, held):
-            self._log.warning("gave back runs whose claim was never answered", runs=count)
-        self._uncertain = False
 
     def _take_over(self, look: runs.Look) -> bool:
         """Free the runs of the dead; True if there were any, and so something to claim."""
@@ -259,9 +246,12 @@ class Worker:
             reason = str(error).strip().split("\n")[0]
             self._log.warning("trouble with the database", reason=reason, tries=self._failures + 1)
         self._failures += 1
+        self._beat_at = -math.inf  # first thing: the answer to a claim may have been lost
         if time.monotonic() - self._beaten_at > self._lease * _TRUSTED:
             self._runner.stop("interrupted")
-        longest: float = min(0.1 * 2 ** min(self._failures, 6), 2.0)
+        if self._failures == 1:
+            return 0.0  # most likely the session alone was ended, and the next one is here
+        longest: float = min(0.1 * 2 ** min(self._failures - 1, 6), 2.0)
         return random.uniform(0.5, 1) * longest  # noqa: S311 - jitter, no secret
 
     def _drain(self) -> None:
@@ -276,8 +266,6 @@ class Worker:
                 if time.monotonic() >= self._beat_at and not self._beat(self._id):
                     break
                 self._finish()
-                if self._uncertain:
-                    self._give_back(self._id)
                 if not self._runner.attempts and leases.resign(self._pool, self._id):
                     break
             except psycopg.Error as error:

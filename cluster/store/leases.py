@@ -65,32 +65,38 @@ def register(
     return worker
 
 
-def beat(pool: Pool, worker: UUID, progress: Sequence[tuple[UUID, float]]) -> bool:
+def beat(pool: Pool, worker: UUID, held: Sequence[tuple[UUID, float | None]]) -> bool:
     """Renew the lease and write progress; False if the lease is gone: declared dead.
 
-    A take-over at the same moment: whoever locks the row of `worker` first wins, the other
-    finds it gone, or renewed.
+    Also gives back what the database says this worker holds and it does not know of: a claim
+    whose answer was lost on the way, perhaps committed after its connection had broken. Nothing
+    ran, so the attempt is not counted. A take-over at the same moment: whoever locks the row
+    of `worker` first wins, the other finds it gone, or renewed.
 
     Args:
         pool: the engine's.
         worker: the identity.
-        progress: token and fraction done of each run that said it.
+        held: the token of each run that it knows of, and the fraction done if it said one.
     """
     query = """
         WITH renewed AS (
             UPDATE worker SET lease_until = now() + lease WHERE id = %(worker)s RETURNING id
         ), told AS (
-            UPDATE run SET progress = p.progress
-            FROM unnest(%(tokens)s::uuid[], %(fractions)s::real[]) AS p (token, progress)
-            WHERE run.worker_id = %(worker)s AND run.token = p.token
-                AND run.progress IS DISTINCT FROM p.progress
+            UPDATE run SET progress = h.progress
+            FROM unnest(%(tokens)s::uuid[], %(fractions)s::real[]) AS h (token, progress)
+            WHERE run.worker_id = %(worker)s AND run.token = h.token
+                AND run.progress IS DISTINCT FROM h.progress
+        ), given_back AS (
+            UPDATE run SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
+                started_at = NULL, progress = NULL, attempt = attempt - 1
+            WHERE worker_id = %(worker)s AND token <> ALL (%(tokens)s::uuid[])
         )
         SELECT FROM renewed
         """
     parameters = {
         "worker": worker,
-        "tokens": [token for token, _ in progress],
-        "fractions": [fraction for _, fraction in progress],
+        "tokens": [token for token, _ in held],
+        "fractions": [fraction for _, fraction in held],
     }
     with pool.connection() as connection:
         return connection.execute(query, parameters).rowcount == 1

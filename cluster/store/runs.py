@@ -70,7 +70,7 @@ def claim(
     The spread rule (see `cluster.spread`) stands twice: for a worker that claims one run more,
     as a filter, and for the k-th of a batch, once the batch is known. Two at once: SKIP LOCKED
     gives each row to one. Dies before the answer is there: the runs are held by a worker that
-    knows nothing of them, and `give_back` or its death frees them.
+    knows nothing of them, and its next beat or its death frees them.
 
     Args:
         pool: the engine's.
@@ -224,25 +224,6 @@ _REFUSED: LiteralString = f"""
             AND h.outcome IN (e.outcome, 'fenced')
             AND h.finished_at > uuid7_time(e.run_id) - interval '1 day')
     """
-
-
-def give_back(pool: Pool, worker: UUID, held: Sequence[UUID]) -> int:
-    """Free what the database says this worker holds and the worker does not know of.
-
-    That is a claim whose answer was lost on the way. Nothing ran, so no attempt is counted.
-
-    Args:
-        pool: the engine's.
-        worker: the identity.
-        held: the tokens it knows.
-    """
-    query = """
-        UPDATE run SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
-            started_at = NULL, progress = NULL, attempt = attempt - 1
-        WHERE worker_id = %(worker)s AND token IS NOT NULL AND token <> ALL (%(held)s)
-        """
-    with pool.connection() as connection:
-        return connection.execute(query, {"worker": worker, "held": list(held)}).rowcount
 
 
 def json(value: Any) -> str:

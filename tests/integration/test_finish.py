@@ -290,7 +290,7 @@ def test_what_was_claimed_and_never_answered_is_given_back_uncounted(pool: Pool)
     tasks(pool, 3)
     worker = a_worker(pool)
     known, *_ = look(pool, worker).claims
-    assert runs.give_back(pool, worker, [known.token]) == 2
+    assert leases.beat(pool, worker, [(known.token, None)])
     assert query(pool, "SELECT id, attempt FROM run WHERE token IS NOT NULL") == [(known.id, 1)]
     assert value(pool, "SELECT count(*) FROM run WHERE token IS NULL AND attempt = 0") == 2
     assert outcomes(pool) == []
@@ -298,9 +298,10 @@ def test_what_was_claimed_and_never_answered_is_given_back_uncounted(pool: Pool)
 
 def test_nobody_gives_back_what_is_another_ones(pool: Pool) -> None:
     tasks(pool, 1)
-    look(pool, a_worker(pool))
-    assert runs.give_back(pool, uuid4(), []) == 0
-    assert runs.give_back(pool, a_worker(pool), []) == 0
+    claim = look(pool, a_worker(pool)).claims[0]
+    leases.beat(pool, uuid4(), [])
+    leases.beat(pool, a_worker(pool), [])
+    assert value(pool, "SELECT token FROM run") == claim.token
 
 
 def test_a_task_that_runs_twice_at_once_is_impossible_by_the_schema(pool: Pool) -> None:

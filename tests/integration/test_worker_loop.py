@@ -224,12 +224,12 @@ def test_sessions_that_are_killed_all_the_time_cost_no_run(url: str, opened: Poo
     expected = {job.name: 1 for job in declared}
     with working(url, *declared):
         killer.start()
-        eventually(
-            lambda: value(opened, "SELECT count(*) FROM history WHERE outcome = 'completed'") == 20,
-            within=60,
-        )
-        done.set()
-        killer.join()
+        try:
+            ended = "SELECT count(*) FROM history WHERE outcome = 'completed'"
+            eventually(lambda: value(opened, ended) == 20, within=60)
+        finally:
+            done.set()
+            killer.join()
     assert dict(calls) == expected
     rows = query(opened, "SELECT job, count(*) FROM history GROUP BY job")
     assert dict(rows) == expected
