@@ -69,6 +69,8 @@ class Worker:
         self._pool = pool
         self._runner = runner
         self._lease = lease_seconds
+        # A beat may come that much sooner or later, so that it falls together with a look.
+        self._slack = min(POLL_SECONDS / 2, lease_seconds / 12)
         self._alive = alive
         self._nudge = nudge
         self._turn = spread.turn(process.pid)
@@ -124,7 +126,7 @@ class Worker:
 
     def _work(self) -> float:
         worker = self._id or self._join()
-        if time.monotonic() >= self._beat_at and not self._beat(worker):
+        if time.monotonic() >= self._beat_at - self._slack and not self._beat(worker):
             return 0.0
         self._runner.stop_overdue()
         self._finish()
@@ -233,7 +235,7 @@ class Worker:
         monotonic = time.monotonic()
         pauses = [
             spread.until_poll(self._clock.now().timestamp(), self._turn, POLL_SECONDS),
-            self._beat_at - monotonic,
+            self._beat_at + self._slack - monotonic,
             *(a.deadline - monotonic for a in self._runner.attempts if a.deadline > monotonic),
         ]
         if look.wake_at and len(self._runner.attempts) < self._runner.slots:
