@@ -15,7 +15,7 @@ class Identity:
     """A process, for ever and everywhere: `host` is None where the kernel does not tell.
 
     Attributes:
-        host: boot id and pid namespace; processes with equal hosts see each other's pids.
+        host: name, boot id and pid namespace; processes with equal hosts see each other's pids.
         pid: the process id.
         started: its start, in clock ticks since boot; tells a reused pid.
     """
@@ -34,7 +34,8 @@ def identity() -> Identity:
         started = _state(pid)[1]
     except OSError:
         return Identity(None, pid, 0)
-    return Identity(f"{boot} {namespace}", pid, started)
+    # The name as well: machines restored from one snapshot share boot id and namespace.
+    return Identity(f"{os.uname().nodename} {boot} {namespace}", pid, started)
 
 
 def is_dead(process: Identity) -> bool:

@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS job (
 CREATE TABLE IF NOT EXISTS worker (
     id uuid PRIMARY KEY,
     name text NOT NULL, -- host:pid, for people
-    host text, -- boot id and pid namespace; null: no proof of death possible
+    host text, -- name, boot id and pid namespace; null: no proof of death possible
     pid integer NOT NULL,
     process_started bigint NOT NULL, -- clock ticks since boot
     jobs text[] NOT NULL, -- what its code knows
