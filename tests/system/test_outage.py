@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.eventually import eventually
@@ -45,7 +46,8 @@ def url(data: Path) -> Iterator[str]:
 def outage(data: Path) -> Iterator[None]:
     """Kill the server with -9, and keep it from being started again for the block."""
     [guard] = of_server(data, "postmaster.py")
-    [postmaster] = of_server(data, "postgres -D")
+    # By its pid file: a backend just forked still has its parent's command line.
+    postmaster = psutil.Process(int((data / "pg" / "postmaster.pid").read_text().split()[0]))
     guard.suspend()
     postmaster.kill()
     try:
