@@ -1,9 +1,10 @@
 """Ronin's engine: shares jobs among equal workers through PostgreSQL rows alone.
 
-A job needs these names and no others of this package.
+Whoever writes a job needs these names, and no others of this package.
 """
 
-from cluster.job import job
-from cluster.run import Run, RunStopped
+from cluster.job import job, task
+from cluster.run import Discard, RetryIn, Run, RunStopped
+from cluster.store.tasks import enqueue
 
-__all__ = ["Run", "RunStopped", "job"]
+__all__ = ["Discard", "RetryIn", "Run", "RunStopped", "enqueue", "job", "task"]

@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import sys
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 
 from cluster import database, embedded, log, migrate, process
+from cluster.child import perform_apart
 from cluster.job import JobError, catalogue
-from cluster.nudge import nudge
+from cluster.nudge import leaving, nudge
 from cluster.runner import Runner
 from cluster.settings import Settings
 from cluster.worker import Worker
@@ -65,21 +66,32 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
     url = database_url(settings)
     identity = process.identity()
     name = f"{settings.instance}:{identity.pid}"
-    engine = database.pool(url, "ronin engine", size=1, spare=1)
+    engine = database.pool(url, "ronin engine", size=1, spare=1, session=database.ONE_PLAN)
     # Apart from the engine's, so that no job's queries can hold up a heartbeat.
     lent = database.pool(url, "ronin jobs", size=4)
     engine.open()
     lent.open()
     master = os.getppid()
+
+    def alive() -> bool:
+        # A worker whose master was killed goes on serving until it notices; it claims no more.
+        if not (gunicorn_worker.alive and os.getppid() == master):
+            leaving.set()
+        return not leaving.is_set()
+
     return Worker(
         name=name,
         process=identity,
         catalogue=catalogue,
         pool=engine,
-        runner=Runner(settings.max_concurrency, name, lent.connection, nudge.set),
+        runner=Runner(
+            slots=settings.max_concurrency,
+            connect=lent.connection,
+            apart=partial(perform_apart, url=url),
+            wake=nudge.set,
+        ),
         lease_seconds=settings.lease_seconds,
-        # A worker whose master was killed goes on serving until it notices; it claims no more.
-        alive=lambda: gunicorn_worker.alive and os.getppid() == master,
+        alive=alive,
         nudge=nudge,
     )
 

@@ -2,14 +2,21 @@
 
 import importlib
 import inspect
+import random
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cluster import schedule as schedules
+from cluster.arguments import Arguments
 
 Function = TypeVar("Function", bound=Callable[..., object])
+
+
+_YEAR = 366 * 86400.0
+"""Seconds; a delay that the database can't add to its clock would block whoever writes it."""
 
 
 class JobError(Exception):
@@ -17,50 +24,79 @@ class JobError(Exception):
 
 
 class Job(BaseModel):
-    """A named function with a schedule and settings; see `Catalogue.job` for what they mean."""
+    """A named function with settings; see `Catalogue.job` and `Catalogue.task` for what they mean.
+
+    With a schedule it runs by itself. Without one it is a kind of tasks, and its function may take
+    arguments, which whoever asks for a task gives as JSON.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_.-]{0,99}$")
     function: Callable[..., object]
-    schedule: str
+    schedule: str | None = None
     timezone: str = "UTC"
     timeout: float = Field(3600.0, gt=0)
-    max_retries: int = Field(3, ge=1, le=100)
-    retry_delay: float = Field(1.0, ge=0)
+    max_retries: int = Field(3, ge=0, le=100)
+    retry_delay: float = Field(1.0, ge=0, le=_YEAR)
+    retry_longest: float = Field(3600.0, ge=0, le=_YEAR)
+    retry_jitter: float = Field(0.1, ge=0, le=1)
     priority: int = Field(0, ge=-100, le=100)
     spread: float = Field(0.1, ge=0, le=60)
+    max_running: int | None = Field(None, ge=1, le=100_000)
+    remote: bool = False
     at_once: bool = False
 
-    @field_validator("timeout", "retry_delay", "spread", mode="before")
+    @field_validator("timeout", "retry_delay", "retry_longest", "spread", mode="before")
     @classmethod
     def _seconds(cls, value: Any) -> float:
         return schedules.seconds(value)
 
     @field_validator("function")
     @classmethod
-    def _callable_by_us(cls, value: Callable[..., object]) -> Callable[..., object]:
+    def _plain(cls, value: Callable[..., object]) -> Callable[..., object]:
         if inspect.iscoroutinefunction(value):
             raise ValueError("a job is a plain function, not a coroutine")
+        return value
+
+    @model_validator(mode="after")
+    def _callable_by_us(self) -> "Job":
+        if self.schedule is None:
+            assert self.arguments  # noqa: S101 - made here, so that what is wrong is said here
+            return self
+        schedules.parse(self.schedule, self.timezone)
         required = [
             parameter
-            for parameter in inspect.signature(value).parameters.values()
+            for parameter in inspect.signature(self.function).parameters.values()
             if parameter.default is parameter.empty
             and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         ]
         if len(required) > 1:
-            raise ValueError("it takes one argument at most, the run")
-        return value
-
-    @model_validator(mode="after")
-    def _schedule_is_one(self) -> "Job":
-        schedules.parse(self.schedule, self.timezone)
+            raise ValueError("function: it takes one argument at most, the run")
+        if self.remote or self.max_running:
+            raise ValueError("remote and max_running are settings of kinds of tasks")
         return self
 
-    @property
-    def wants_run(self) -> bool:
-        """Whether the function takes the `Run`."""
-        return bool(inspect.signature(self.function).parameters)
+    @cached_property
+    def arguments(self) -> Arguments:
+        """What a task of this kind takes."""
+        return Arguments(self.function)
+
+    def call(self, run: Any, args: str | None) -> object:
+        """Call the function, with the run if it takes one, and return what it returns.
+
+        Args:
+            run: the `Run`.
+            args: of a task, as JSON text; None for a scheduled run.
+
+        Raises:
+            ArgumentError: they don't fit the function.
+        """
+        if self.schedule is None:
+            return self.function(**self.arguments.read(args or "{}", run))
+        return (
+            self.function(run) if inspect.signature(self.function).parameters else (self.function())
+        )
 
     @property
     def path(self) -> str:
@@ -73,8 +109,13 @@ class Job(BaseModel):
         return (inspect.getdoc(self.function) or "").split("\n", 1)[0]
 
     def retry_after(self, failures: int) -> float:
-        """Return the seconds to wait after the given number of failures: doubled each time."""
-        return float(min(self.retry_delay * 2 ** (failures - 1), 3600.0))
+        """Return the seconds to wait after the given number of failures.
+
+        Doubled each time, at most `retry_longest`, then moved at random by up to the part
+        `retry_jitter` of it either way, so that what failed together does not come back together.
+        """
+        delay = min(self.retry_delay * 2.0 ** (failures - 1), self.retry_longest)
+        return delay * random.uniform(1 - self.retry_jitter, 1 + self.retry_jitter)  # noqa: S311
 
 
 class Catalogue:
@@ -94,16 +135,41 @@ class Catalogue:
                 `timezone`: of the schedule, default UTC. `name`: default the function's.
                 `timeout`: how long a run may take, default one hour. `max_retries`: failures
                 in a row after which a firing is given up, default 3. `retry_delay`: before the
-                second attempt, doubled each time, default 1 s. `priority`: higher first.
-                `spread`: see `spread`, default 100 ms. `at_once`: due as soon as it is first
-                seen, not only at its first firing.
+                second attempt, doubled each time up to `retry_longest`, default 1 s and 1 h.
+                `retry_jitter`: the part of it that is left to chance, default 0.1. `priority`:
+                higher first. `spread`: see `spread`, default 100 ms. `at_once`: due as soon as
+                it is first seen, not only at its first firing.
 
         Raises:
             JobError: an unknown or malformed setting, or a name that is taken.
         """
 
         def declare(function: Function) -> Function:
-            self._add(_build(function, every, settings))
+            declared = _build(function, every, settings)
+            if declared.schedule is None:
+                raise JobError(f"job {declared.name!r}: schedule: a job has one; a task has none")
+            self._add(declared)
+            return function
+
+        return declare
+
+    def task(self, **settings: Any) -> Callable[[Function], Function]:
+        """Declare the decorated function as a kind of tasks.
+
+        Its parameters are the task's arguments, by their annotations; one that is called `run`
+        gets the `Run`. What it returns is the task's result, and has to fit JSON.
+
+        Args:
+            **settings: as of `job`, but for the schedule, and `spread` is 0, for throughput.
+                `max_running`: tasks of this kind at once in the whole cluster. `remote`: only
+                workers that speak HTTP perform it, and the function's body is never called here.
+
+        Raises:
+            JobError: as of `job`, or a parameter has no annotation.
+        """
+
+        def declare(function: Function) -> Function:
+            self._add(_build(function, None, {"spread": 0, "schedule": None, **settings}))
             return function
 
         return declare
@@ -143,7 +209,7 @@ class Catalogue:
 def _build(function: Callable[..., object], every: object, settings: dict[str, Any]) -> Job:
     name = settings.get("name", getattr(function, "__name__", "?"))
     if every is not None:
-        if "schedule" in settings:
+        if settings.get("schedule"):
             raise JobError(f"job {name!r}: give it a schedule or every=, not both")
         settings = {
             **settings,
@@ -168,3 +234,4 @@ catalogue = Catalogue()
 """What the modules named in RONIN_JOBS declare."""
 
 job = catalogue.job
+task = catalogue.task

@@ -46,6 +46,7 @@ SETTINGS = {
     "full_page_writes": "on",  # configuration file takes it back
     "synchronous_commit": "on",
     "jit": "off",  # statements of microseconds; compiling takes milliseconds
+    "autovacuum_naptime": "10s",  # a queue's table grows by each task until it is vacuumed
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_min_messages": "warning",

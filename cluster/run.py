@@ -25,13 +25,44 @@ class RunStopped(BaseException):
     """
 
 
+class Discard(Exception):  # noqa: N818 - it is an order, and reads as one
+    """The run fails for good and is not tried again: `raise Discard("no such customer")`."""
+
+
+class RetryIn(Exception):  # noqa: N818 - likewise
+    """The run fails, and asks when it shall be tried again; it counts as any other failure.
+
+    Args:
+        seconds: from now.
+        reason: for the history.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        super().__init__(reason or f"asked to be tried again in {seconds:g} s")
+        self.seconds = min(float(seconds), _YEAR) if seconds > 0 else 0.0
+
+
+_YEAR = 366 * 86400.0
+MAX_CRASHES = 3
+"""Deaths of its worker after which a run is parked. When only one is left it is performed in a
+process of its own, so that the last death is certainly its own and nobody else's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An attempt that this worker holds: the row of `run` as it was claimed."""
+    """An attempt that a worker holds: the row of `run` as it was claimed.
+
+    Attributes:
+        schedule: of the job; None for a task.
+        worker: `host:pid` of who holds it.
+        name: of a task, for people.
+        args: of a task, as JSON text; None for a scheduled run.
+        max_retries: of a task that has its own.
+    """
 
     id: UUID
     job: str
-    schedule: str
+    schedule: str | None
     timezone: str
     due_at: datetime
     attempt: int
@@ -40,6 +71,15 @@ class Claim:
     started_at: datetime
     failures: int
     crashes: int
+    worker: str
+    name: str | None
+    args: str | None
+    max_retries: int | None
+
+    @property
+    def suspect(self) -> bool:
+        """Whether one more death would park it."""
+        return self.crashes >= MAX_CRASHES - 1
 
 
 class Run:
@@ -48,6 +88,7 @@ class Run:
     Attributes:
         id: the run's UUID, the same for each of its attempts.
         job: the job's name.
+        name: of a task, the name that whoever asked for it gave it; else the job's.
         attempt: 1 for the first.
         due_at: the firing that this run stands for, in UTC.
         token: UUID of this attempt, for outside systems as an idempotency key or fencing token.
@@ -56,16 +97,17 @@ class Run:
         log: a logger whose lines carry worker, job, run and attempt.
     """
 
-    def __init__(self, claim: Claim, worker: str, connect: Connect) -> None:
+    def __init__(self, claim: Claim, connect: Connect) -> None:
         self.id = claim.id
         self.job = claim.job
+        self.name = claim.name or claim.job
         self.attempt = claim.attempt
         self.due_at = claim.due_at
         self.token = claim.token
         self.fence = claim.fence
-        self.worker = worker
+        self.worker = claim.worker
         self.log: BoundLogger = log.get("job").bind(
-            worker=worker, job=claim.job, run=str(claim.id), attempt=claim.attempt
+            worker=claim.worker, job=claim.job, run=str(claim.id), attempt=claim.attempt
         )
         self._connect = connect
         self._stop = threading.Event()
@@ -85,9 +127,10 @@ class Run:
             raise RunStopped(self._reason)
 
     def progress(self, fraction: float) -> None:
-        """Say how much is done, 0 to 1, shown within a heartbeat; raises as `check` does."""
+        """Say how much is done, 0 to 1, shown within two seconds; raises as `check` does."""
         if not math.isnan(fraction):
-            self._fraction = min(max(float(fraction), 0.0), 1.0)
+            # Rounded, for a number too small for the database's type is an error there.
+            self._fraction = round(min(max(float(fraction), 0.0), 1.0), 4)
         self.check()
 
     def wait(self, seconds: float) -> None:
@@ -117,6 +160,11 @@ class Run:
         A function that came to its end without looking has done its work, whoever told it what.
         """
         return self._reason if self._seen else ""
+
+    @property
+    def told(self) -> str:
+        """The outcome it was told to end with, seen or not; else empty. For who performs it."""
+        return self._reason if self._stop.is_set() else ""
 
     @property
     def fraction(self) -> float | None:

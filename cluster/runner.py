@@ -1,19 +1,17 @@
 """Runner: performs claimed runs in threads and says how each ended."""
 
-import math
 import threading
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from uuid import UUID
 
 from cluster.job import Job
-from cluster.run import Claim, Connect, Run, RunStopped
+from cluster.perform import Result, perform
+from cluster.run import Claim, Connect, Run
 
-_LONGEST = 8192
-"""Characters kept of an error's text and of its traceback's end."""
+Apart = Callable[[Claim, Run], Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +28,6 @@ class Attempt:
     deadline: float
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How an attempt's function came back; `final` if it shall not be tried again."""
-
-    attempt: Attempt
-    outcome: str
-    error: str | None = None
-    traceback: str | None = None
-    final: bool = False
-
-
 @dataclass(slots=True)
 class Runner:
     """Performs runs, at most `slots` at once, in daemon threads of this process.
@@ -51,18 +38,18 @@ class Runner:
 
     Attributes:
         slots: runs at once.
-        name: `host:pid`, for the runs.
         connect: lends the runs a connection.
+        apart: performs a claim in a process of its own; for suspects.
         wake: called from a run's thread when a result waits.
     """
 
     slots: int
-    name: str
     connect: Connect
+    apart: Apart
     wake: Callable[[], None]
     _attempts: dict[UUID, Attempt] = field(default_factory=dict)
     _queue: SimpleQueue[Attempt] = field(default_factory=SimpleQueue)
-    _results: SimpleQueue[Result] = field(default_factory=SimpleQueue)
+    _results: SimpleQueue[tuple[Attempt, Result]] = field(default_factory=SimpleQueue)
     _threads: int = 0
 
     @property
@@ -72,7 +59,7 @@ class Runner:
 
     def start(self, claim: Claim, job: Job) -> None:
         """Perform a claim in a thread; its result comes by `results`."""
-        run = Run(claim, self.name, self.connect)
+        run = Run(claim, self.connect)
         attempt = Attempt(claim, job, run, time.monotonic() + job.timeout)
         self._attempts[claim.token] = attempt
         if self._threads < min(len(self._attempts), self.slots):
@@ -80,14 +67,7 @@ class Runner:
             threading.Thread(target=self._serve, name=f"run-{self._threads}", daemon=True).start()
         self._queue.put(attempt)
 
-    def refuse(self, claim: Claim, job: Job, reason: str) -> None:
-        """End a claim as failed for good, without performing it."""
-        run = Run(claim, self.name, self.connect)
-        attempt = Attempt(claim, job, run, math.inf)
-        self._attempts[claim.token] = attempt
-        self._results.put(Result(attempt, "failed", reason, final=True))
-
-    def results(self) -> list[Result]:
+    def results(self) -> list[tuple[Attempt, Result]]:
         """Return the results that are there; each is the caller's until `forget`."""
         return [self._results.get() for _ in range(self._results.qsize())]
 
@@ -100,6 +80,12 @@ class Runner:
         for attempt in self.attempts:
             attempt.run.stop(reason)
 
+    def cancel(self, tokens: Iterable[UUID]) -> None:
+        """Tell the runs to stop whose attempts these are."""
+        for token in tokens:
+            if attempt := self._attempts.get(token):
+                attempt.run.stop("cancelled")
+
     def stop_overdue(self) -> None:
         """Tell the runs to stop whose timeout is over."""
         now = time.monotonic()
@@ -109,29 +95,11 @@ class Runner:
 
     def _serve(self) -> None:
         while True:
-            self._results.put(_perform(self._queue.get()))
+            attempt = self._queue.get()
+            claim = attempt.claim
+            if claim.suspect:
+                result = self.apart(claim, attempt.run)
+            else:
+                result = perform(attempt.job, attempt.run, claim.args)
+            self._results.put((attempt, result))
             self.wake()
-
-
-def _perform(attempt: Attempt) -> Result:
-    """Call the job's function; whatever it raises becomes an outcome."""
-    run, function = attempt.run, attempt.job.function
-    try:
-        if attempt.job.wants_run:
-            function(run)
-        else:
-            function()
-    except BaseException as error:  # noqa: BLE001 - SystemExit in a job must not end its thread
-        if isinstance(error, RunStopped) and run.stopped:
-            return Result(attempt, run.stopped, "told to stop")
-        text = "".join(traceback.format_exception_only(error)).strip()
-        trace = "".join(traceback.format_exception(error))
-        return Result(attempt, "failed", storable(text), storable(trace[-_LONGEST:]))
-    if run.stopped:
-        return Result(attempt, run.stopped, "told to stop")
-    return Result(attempt, "completed")
-
-
-def storable(text: str) -> str:
-    """Return text that PostgreSQL can hold: no NUL, no lone surrogate, not too long."""
-    return text[:_LONGEST].encode(errors="replace").decode().replace("\x00", "\ufffd")

@@ -45,6 +45,12 @@ class Settings(BaseSettings):
     jobs: Annotated[tuple[str, ...], NoDecode] = Field(("jobs",), validation_alias="RONIN_JOBS")
     """Modules that declare jobs, comma separated."""
 
+    remote: int = Field(0, validation_alias="RONIN_REMOTE", ge=0, le=1000)
+    """Tasks that the remote worker of the Procfile performs at once; 0: there is none."""
+
+    remote_url: str | None = Field(None, validation_alias="RONIN_URL")
+    """Where a remote worker finds the service; this host's own when it is not set."""
+
     retention_days: int = Field(30, validation_alias="RONIN_RETENTION_DAYS", ge=1, le=36500)
     """Whole days that history is kept."""
 

@@ -2,7 +2,7 @@
 
 A run that has been due for `t` seconds may be claimed by a worker with `load` runs under way
 once `t >= (load + phase) * spread`. The least loaded worker comes first, and equals come in
-the order of their phases. The claim in `store.runs` states the same rule in SQL.
+the order of their phases. The claim in `store.looks` states the same rule in SQL.
 """
 
 import math

@@ -23,10 +23,12 @@ from cluster.job import Catalogue
 from cluster.process import Identity, is_dead
 from cluster.run import Claim
 from cluster.runner import Runner
-from cluster.store import jobs, leases, runs
+from cluster.store import jobs, leases, looks, runs
 
 POLL_SECONDS = 1.25
 """An idle worker's looks: 0.8 a second, and with the beats of a 15 s lease 1 statement a second."""
+_TELL_SECONDS = 1.0
+"""Between two beats that only tell progress."""
 _SOONEST = 0.01
 """Seconds between two looks at least: a run that another worker is just claiming looks open."""
 _HISTORY_SECONDS = 3600.0
@@ -78,6 +80,8 @@ class Worker:
         self._log = log.get("worker").bind(worker=name)
         self._id: UUID | None = None
         self._unwritten: list[Ending] = []
+        self._limited: list[str] = []
+        self._told: dict[UUID, float | None] = {}
         self._stopping = threading.Event()
         self._beaten_at = -math.inf  # monotonic, when the last good beat was sent
         self._beat_at = -math.inf
@@ -126,12 +130,13 @@ class Worker:
 
     def _work(self) -> float:
         worker = self._id or self._join()
-        if time.monotonic() >= self._beat_at - self._slack and not self._beat(worker):
+        if self._beat_is_due() and not self._beat(worker):
             return 0.0
         self._runner.stop_overdue()
-        self._finish()
-        look = self._claim(worker)
+        look = self._advance(worker)
         if self._take_over(look):
+            return 0.0
+        if look.unwanted and runs.drop(self._pool):
             return 0.0
         if time.monotonic() >= self._history_at:
             jobs.prepare_history(self._pool)
@@ -141,9 +146,10 @@ class Worker:
     def _join(self) -> UUID:
         """Register under a new identity and declare the jobs, once the database is there."""
         sent = time.monotonic()
-        names = [job.name for job in self._catalogue]
+        names = self._known()
         # The dead first, so that the leases of a cluster killed whole don't count as alive.
-        self._take_over(runs.claim(self._pool, _NOBODY, self._process.host, [], 0, 0, 0.0))
+        nothing = looks.Ask(_NOBODY, self._process.host, [], 0, 0, 0.0)
+        self._take_over(looks.claim(self._pool, nothing))
         jobs.declare(self._pool, self._catalogue)
         worker = leases.register(self._pool, self._name, self._process, names, self._lease)
         self._id = worker
@@ -152,11 +158,25 @@ class Worker:
         self._log.info("joined", id=str(worker), jobs=len(names))
         return worker
 
+    def _beat_is_due(self) -> bool:
+        """Whether the lease wants it, or a run has progress to tell since the poll before."""
+        now = time.monotonic()
+        if now >= self._beat_at - self._slack:
+            return True
+        return now >= self._beaten_at + _TELL_SECONDS and any(
+            fraction is not None and fraction != self._told.get(token)
+            for token, fraction in self._fractions().items()
+        )
+
+    def _fractions(self) -> dict[UUID, float | None]:
+        return {a.claim.token: a.run.fraction for a in self._runner.attempts}
+
     def _beat(self, worker: UUID) -> bool:
         """Renew the lease and say what we hold; False if it is gone and we have to begin anew."""
         sent = time.monotonic()
-        held = [(a.claim.token, a.run.fraction) for a in self._runner.attempts]
-        if leases.beat(self._pool, worker, held):
+        held = self._fractions()
+        if leases.beat(self._pool, worker, list(held.items())):
+            self._told = held
             self._beaten_at = sent
             self._beat_at = sent + self._lease / 3
             return True
@@ -165,52 +185,65 @@ class Worker:
         self._id = None
         return False
 
-    def _finish(self) -> None:
-        """Write the results that are there; those whose answer was lost are written again."""
-        self._unwritten += [
-            ending_of(result, self._clock.now()) for result in self._runner.results()
-        ]
-        if not self._unwritten:
-            return
-        written = runs.finish(self._pool, self._unwritten)
-        for ended, ending in zip(written, self._unwritten, strict=True):
-            self._runner.forget(ending.token)
-            _report(self._log, ending, fenced=ended.fenced)
-            if ended.schedule and ended.schedule != ending.schedule:
-                # Changed while it ran: the firing we planned is the old schedule's.
-                firing = schedules.parse(ended.schedule, ending.timezone).after(self._clock.now())
-                jobs.reschedule(self._pool, ending.job, firing)
-        self._unwritten = []
+    def _known(self) -> list[str]:
+        """Return the jobs that this worker may claim."""
+        return [job.name for job in self._catalogue if not job.remote]
 
-    def _claim(self, worker: UUID) -> runs.Look:
-        """Claim what is open for us, start it, and bring back what else there is to see."""
-        load = len(self._runner.attempts)
-        look = runs.claim(
-            self._pool,
-            worker,
-            self._process.host,
-            [job.name for job in self._catalogue],
-            load,
-            max(self._runner.slots - load, 0),
-            self._phase,
+    def _advance(self, worker: UUID) -> looks.Look:
+        """Write what has come back, claim what is open for us, and start it."""
+        self._collect()
+        # A run is no load once its end is written, which is before the claim.
+        load = len(self._runner.attempts) - len(self._unwritten)
+        ask = looks.Ask(
+            worker=worker,
+            host=self._process.host,
+            jobs=self._known(),
+            load=load,
+            free=max(self._runner.slots - load, 0),
+            phase=self._phase,
+            limited=self._limited,
         )
+        ended, look = runs.turn(self._pool, self._unwritten, ask)
         self._clock.set(look.now)
+        self._limited = look.limited
+        self._runner.cancel(look.cancelled)
         for claim in look.claims:
             self._start(claim)
+        self._written(ended)
         return look
+
+    def _finish(self) -> None:
+        """Write the results that are there."""
+        self._collect()
+        if self._unwritten:
+            self._written(runs.finish(self._pool, self._unwritten))
+
+    def _collect(self) -> None:
+        """Decide about new results; those whose answer was lost are still there."""
+        self._unwritten += [
+            ending_of(attempt.claim, attempt.job, result, self._clock.now())
+            for attempt, result in self._runner.results()
+        ]
+
+    def _written(self, ended: list[runs.Ended]) -> None:
+        """Give the slots back of what is written."""
+        for each, ending in zip(ended, self._unwritten, strict=True):
+            self._runner.forget(ending.token)
+            _report(self._log, ending, fenced=each.fenced)
+            if each.schedule and each.schedule != ending.schedule:
+                # Changed while it ran: the firing we planned is the old schedule's.
+                firing = schedules.parse(each.schedule, ending.timezone).after(self._clock.now())
+                jobs.reschedule(self._pool, ending.job, firing)
+        self._unwritten = []
 
     def _start(self, claim: Claim) -> None:
         job = self._catalogue.get(claim.job)
         assert job  # noqa: S101 - only names of the catalogue were asked for
-        if claim.crashes >= job.max_retries:
-            reason = f"given up: its worker died {claim.crashes} times"
-            self._runner.refuse(claim, job, reason)
-            self._nudge.set()
-        else:
-            self._runner.start(claim, job)
-        self._log.info("run started", job=job.name, run=str(claim.id), attempt=claim.attempt)
+        self._runner.start(claim, job)
+        say = self._log.info if claim.schedule else self._log.debug
+        say("run started", job=job.name, run=str(claim.id), attempt=claim.attempt)
 
-    def _take_over(self, look: runs.Look) -> bool:
+    def _take_over(self, look: looks.Look) -> bool:
         """Free the runs of the dead; True if there were any, and so something to claim."""
         proven = [peer.id for peer in look.peers if self._is_dead(peer)]
         if not (proven or look.stranded or any(peer.expired for peer in look.peers)):
@@ -227,10 +260,10 @@ class Worker:
             )
         return bool(lost)
 
-    def _is_dead(self, peer: runs.Peer) -> bool:
+    def _is_dead(self, peer: looks.Peer) -> bool:
         return peer.process.host == self._process.host is not None and is_dead(peer.process)
 
-    def _pause(self, look: runs.Look) -> float:
+    def _pause(self, look: looks.Look) -> float:
         """Return the seconds until something may be due: a look, a run, a beat, a timeout."""
         monotonic = time.monotonic()
         pauses = [
@@ -238,8 +271,11 @@ class Worker:
             self._beat_at + self._slack - monotonic,
             *(a.deadline - monotonic for a in self._runner.attempts if a.deadline > monotonic),
         ]
-        if look.wake_at and len(self._runner.attempts) < self._runner.slots:
-            pauses.append((look.wake_at - self._clock.now()).total_seconds())
+        if len(self._runner.attempts) < self._runner.slots:
+            if look.limited:
+                return _SOONEST
+            if look.wake_at:
+                pauses.append((look.wake_at - self._clock.now()).total_seconds())
         return max(min(pauses), _SOONEST)
 
     def _trouble(self, error: psycopg.Error) -> float:
@@ -279,7 +315,9 @@ class Worker:
 
 def _report(logger: BoundLogger, ending: Ending, *, fenced: bool) -> None:
     outcome = "fenced" if fenced else ending.outcome
-    say = logger.info if outcome == "completed" else logger.warning
+    # A line for each task that went well would cost more than many a task.
+    well = logger.info if ending.schedule else logger.debug
+    say = well if outcome == "completed" else logger.warning
     fields = {"error": ending.error} if ending.error else {}
     say(
         "run ended",

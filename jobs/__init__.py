@@ -5,6 +5,6 @@ below; it runs at the next start. A function may take a `Run` to tell its progre
 borrow a database connection, and to stop when it is told to.
 """
 
-from jobs import audit, history, measure, waiting
+from jobs import audit, history, measure, tasks, waiting
 
-__all__ = ["audit", "history", "measure", "waiting"]
+__all__ = ["audit", "history", "measure", "tasks", "waiting"]

@@ -41,7 +41,8 @@ def overlap(run: Run) -> None:
                     lag(finished_at) OVER (PARTITION BY job ORDER BY fence) AS before
                 FROM history
                 WHERE finished_at > now() - interval '1 hour' AND started_at IS NOT NULL
-                    AND outcome <> 'fenced') h
+                    AND outcome <> 'fenced'
+                    AND job IN (SELECT name FROM job WHERE schedule IS NOT NULL)) h
             WHERE started_at < before
             """,
         )
@@ -59,7 +60,7 @@ def lateness(run: Run) -> None:
             """
             SELECT r.job, extract(epoch FROM now() - greatest(r.not_before, o.opens_at))::float8
             FROM run r JOIN job j ON j.name = r.job CROSS JOIN opening o
-            WHERE r.token IS NULL AND NOT j.paused
+            WHERE r.scheduled AND r.token IS NULL AND NOT j.paused
                 AND greatest(r.not_before, o.opens_at) < now() - interval '2 s'
             ORDER BY 2 DESC LIMIT 1
             """,

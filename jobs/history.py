@@ -1,5 +1,7 @@
 """History: rolled up by the hour, and dropped when its time is over."""
 
+from typing import LiteralString
+
 import psycopg
 
 from cluster import Run, job, settings
@@ -53,15 +55,21 @@ def drop(run: Run) -> None:
             {"d": days},
         )
         # In small batches, so that no lock is held long; a day is what the contract promises.
-        keys += len(
-            query(
-                run,
-                """
-                DELETE FROM idempotency WHERE key IN (
-                    SELECT key FROM idempotency WHERE answered_at < now() - interval '1 day'
-                    ORDER BY answered_at LIMIT 1000 FOR UPDATE SKIP LOCKED)
-                RETURNING 1
-                """,
-            )
-        )
+        keys += sum(len(query(run, statement)) for statement in _OLD_KEYS)
     found(run, days_dropped=dropped, keys_dropped=keys)
+
+
+_OLD_KEYS: tuple[LiteralString, ...] = (
+    """
+    DELETE FROM idempotency WHERE key IN (
+        SELECT key FROM idempotency WHERE answered_at < now() - interval '1 day'
+        ORDER BY answered_at LIMIT 1000 FOR UPDATE SKIP LOCKED)
+    RETURNING 1
+    """,
+    """
+    DELETE FROM task_key WHERE key IN (
+        SELECT key FROM task_key WHERE created_at < now() - interval '1 day'
+        ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)
+    RETURNING 1
+    """,
+)

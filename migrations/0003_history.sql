@@ -15,10 +15,23 @@ CREATE TABLE IF NOT EXISTS history (
         'completed', 'failed', 'crashed', 'timed_out', 'cancelled', 'interrupted', 'fenced',
         'skipped', 'missed')),
     error text,
-    traceback text
+    traceback text,
+    -- The last row of a task carries the task. It is no more the last when the task is retried.
+    closing boolean NOT NULL DEFAULT false,
+    name text,
+    args jsonb,
+    priority smallint,
+    max_retries smallint,
+    failures integer,
+    result jsonb
 ) PARTITION BY RANGE (finished_at);
 CREATE INDEX IF NOT EXISTS history_run ON history (run_id, attempt);
 CREATE INDEX IF NOT EXISTS history_job ON history (job, finished_at DESC, run_id DESC);
+-- Tasks that are over, by what became of them, newest first: their ids grow with time.
+CREATE INDEX IF NOT EXISTS history_completed ON history (run_id DESC)
+    WHERE closing AND outcome = 'completed';
+CREATE INDEX IF NOT EXISTS history_error ON history (run_id DESC)
+    WHERE closing AND outcome <> 'completed';
 
 -- The net under the days: without a partition for today a finish would fail.
 CREATE TABLE IF NOT EXISTS history_default PARTITION OF history DEFAULT;

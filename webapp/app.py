@@ -1,33 +1,47 @@
 """The application: the whole route table on one screen."""
 
+import threading
+
 import falcon
 
 from cluster import boot, database, settings
 from cluster.database import Pool
+from cluster.job import Catalogue, catalogue
 from webapp import problems
 from webapp.balance import Balance, UserId, Users
 from webapp.bodies import Guard, Head
 from webapp.health import Health, Ready, Workers
 from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
+from webapp.parameters import TaskId
+from webapp.remote import TaskClaims, TaskComplete, TaskFail, TaskHeartbeat, TaskRelease
+from webapp.tasks import Kinds, Task, TaskAttempts, TaskBatch, TaskRetry, Tasks
 
 App = falcon.App[falcon.Request, falcon.Response]
 
 
 def create() -> App:
     """Return the application of a worker, with its own connections; call it after the fork."""
-    pool = database.pool(boot.database_url(settings.load()), "ronin http", size=8, spare=2)
+    loaded = settings.load()
+    pool = database.pool(boot.database_url(loaded), "ronin http", size=8, spare=2)
     pool.open()
-    return routes(pool)
+    return routes(pool, catalogue, loaded.lease_seconds)
 
 
-def routes(pool: Pool) -> App:
-    """Return the application over a pool."""
+def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 15) -> App:
+    """Return the application over a pool.
+
+    Args:
+        pool: for its statements.
+        catalogue: the kinds of tasks that may be asked for.
+        lease_seconds: of a remote worker's claim.
+    """
     app: App = falcon.App()
     app.add_middleware(Head())
     app.add_middleware(Guard())
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)
     app.router_options.converters["user"] = UserId
+    app.router_options.converters["task"] = TaskId
     user = "/users/{user:user}"
     app.add_route(user, Users(pool))
     app.add_route(f"{user}/balance", Balance(pool))
@@ -36,6 +50,19 @@ def routes(pool: Pool) -> App:
     app.add_route("/jobs/{name}/runs", JobRuns(pool))
     app.add_route("/jobs/{name}/history", JobHistory(pool))
     app.add_route("/jobs/{name}/preview", JobPreview(pool))
+    posted = threading.Condition()
+    task = "/tasks/{task:task}"
+    app.add_route("/tasks", Tasks(pool, catalogue, posted))
+    app.add_route("/tasks/batch", TaskBatch(pool, catalogue, posted))
+    app.add_route("/tasks/claim", TaskClaims(pool, catalogue, posted, lease_seconds))
+    app.add_route(task, Task(pool))
+    app.add_route(f"{task}/attempts", TaskAttempts(pool))
+    app.add_route(f"{task}/retry", TaskRetry(pool, posted))
+    app.add_route(f"{task}/heartbeat", TaskHeartbeat(pool))
+    app.add_route(f"{task}/complete", TaskComplete(pool, catalogue))
+    app.add_route(f"{task}/fail", TaskFail(pool, catalogue))
+    app.add_route(f"{task}/release", TaskRelease(pool, catalogue))
+    app.add_route("/kinds", Kinds(pool))
     app.add_route("/workers", Workers(pool))
     app.add_route("/health", Health())
     app.add_route("/health/ready", Ready(pool))

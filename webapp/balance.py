@@ -9,11 +9,10 @@ import psycopg
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cluster.database import Pool
-from webapp import bodies
+from webapp import bodies, idempotency
 from webapp.problems import Problem
 
 _INT8 = 2**63
-_KEY_LENGTH = 255
 
 
 def _not_zero(amount: int) -> int:
@@ -51,7 +50,7 @@ class Balance:
         Raises:
             Problem: 404 unknown user, 409 insufficient funds, 422 wrong amount or key reused.
         """
-        key = _key(request)
+        key = idempotency.key(request)
         amount = bodies.read(request, Change).amount
         try:
             verdict, balance = self._change(user, amount, key)
@@ -94,16 +93,6 @@ class Users:
         if row is None:
             raise _unknown(user)
         bodies.answer(response, {"userId": user, "balance": row[0]})
-
-
-def _key(request: falcon.Request) -> str | None:
-    key = request.get_header("Idempotency-Key")
-    if key is None:
-        return None
-    if not (key.isascii() and key.isprintable() and 0 < len(key) <= _KEY_LENGTH):
-        detail = f"An Idempotency-Key has 1 to {_KEY_LENGTH} printable ASCII characters."
-        raise Problem(400, "invalid-idempotency-key", detail)
-    return key
 
 
 def _unknown(user: int) -> Problem:

@@ -12,6 +12,9 @@ from webapp.problems import Problem
 LIMIT = 64 * 1024
 """Bytes of a request's body at most."""
 
+_DEEPEST = 32
+"""Levels of arrays and objects."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -39,59 +42,107 @@ class Guard:
         """Look at the headers before anything is read.
 
         Raises:
-            Problem: 413, 415.
+            Problem: 415.
         """
         if (request.content_length or 0) > LIMIT:
-            # Nobody reads the rest of this body, so the connection can't be used again.
+            # Nobody waits for the rest of a long body that was refused, or asked for nothing;
+            # so such a connection is not used again.
             response.set_header("Connection", "close")
-            raise _too_long()
         if request.get_header("Content-Encoding") not in (None, "identity"):
             raise Problem(415, "unsupported-media-type", "A body may not be compressed.")
 
+    def process_resource(
+        self,
+        request: falcon.Request,
+        _response: falcon.Response,
+        resource: object,
+        _params: dict[str, Any],
+    ) -> None:
+        """Look at the length, now that it is known who would read it.
 
-def read(request: falcon.Request, model: type[Model]) -> Model:
-    """Read the body as JSON and check it.
+        Raises:
+            Problem: 413.
+        """
+        limit = getattr(resource, "body_limit", LIMIT)
+        if (request.content_length or 0) > limit:
+            raise _too_long(limit)
+
+
+def read(request: falcon.Request, model: type[Model], limit: int = LIMIT) -> Model:
+    """Read the body as a JSON object and check it.
 
     Raises:
         Problem: 400 no JSON object, 413 too long, 415 another media type, 422 a field is wrong.
+    """
+    data = parse(request, limit)
+    if not isinstance(data, dict):
+        raise Problem(400, "invalid-json", "The body has to be a JSON object.")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise invalid(complaints(error)) from error
+
+
+def parse(request: falcon.Request, limit: int = LIMIT) -> Any:
+    """Read the body as JSON.
+
+    Duplicate keys, NaN, endless numbers, deep nesting and strings with a NUL are refused.
+
+    Raises:
+        Problem: 400 no JSON, 413 too long, 415 another media type, 422 a NUL.
     """
     media = (request.content_type or "").split(";")[0].strip().lower()
     if media != "application/json":
         detail = "Send Content-Type: application/json."
         raise Problem(415, "unsupported-media-type", detail)
-    data = _parse(_body(request))
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        fields = [
-            {"field": ".".join(map(str, e["loc"])) or "body", "reason": e["msg"]}
-            for e in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        text = "; ".join(f"{field['field']}: {field['reason']}" for field in fields)
-        raise Problem(422, "invalid-field", text, errors=fields) from error
-
-
-def _body(request: falcon.Request) -> bytes:
-    body: bytes = request.bounded_stream.read(LIMIT + 1) if request.content_length else b""
-    if request.content_length is None:  # chunked, or no body at all
-        body = request.stream.read(LIMIT + 1)
-    if len(body) > LIMIT:
-        raise _too_long()
-    return body
-
-
-def _parse(body: bytes) -> dict[str, Any]:
-    """Parse a JSON object; duplicate keys, NaN, endless numbers and endless nesting are refused."""
+    body = _body(request, limit)
     try:
         data = json.loads(
             body, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite
         )
+        if body.count(b"[") + body.count(b"{") > _DEEPEST or b"\\u0000" in body:
+            _inspect(data, (), _DEEPEST)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise Problem(400, "invalid-json", f"The body is no JSON: {reason}.") from error
-    if not isinstance(data, dict):
-        raise Problem(400, "invalid-json", "The body has to be a JSON object.")
     return data
+
+
+def complaints(error: ValidationError, *at: int | str) -> list[tuple[str, str]]:
+    """Return the path of each field that pydantic complains about, and the reason."""
+    return [
+        (".".join(map(str, (*at, *each["loc"]))) or "body", each["msg"])
+        for each in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def invalid(found: list[tuple[str, str]]) -> Problem:
+    """Return the problem that names each field that is wrong."""
+    fields = [{"field": field, "reason": reason} for field, reason in found]
+    text = "; ".join(f"{field}: {reason}" for field, reason in found)
+    return Problem(422, "invalid-field", text, errors=fields)
+
+
+def _inspect(data: object, path: tuple[int | str, ...], levels: int) -> None:
+    """Refuse what is nested too deep, and strings that PostgreSQL can't keep."""
+    if isinstance(data, str) and "\x00" in data:
+        raise invalid([(".".join(map(str, path)) or "body", "it holds a NUL character")])
+    if not isinstance(data, dict | list):
+        return
+    if not levels:
+        raise RecursionError
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+        _inspect(key, (*path, key), levels)
+        _inspect(value, (*path, key), levels - 1)
+
+
+def _body(request: falcon.Request, limit: int) -> bytes:
+    body: bytes = request.bounded_stream.read(limit + 1) if request.content_length else b""
+    if request.content_length is None:  # chunked, or no body at all
+        body = request.stream.read(limit + 1)
+    if len(body) > limit:
+        raise _too_long(limit)
+    return body
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,8 +163,8 @@ def _finite(text: str) -> float:
     return number
 
 
-def _too_long() -> Problem:
-    return Problem(413, "content-too-large", f"A body has at most {LIMIT} bytes.")
+def _too_long(limit: int) -> Problem:
+    return Problem(413, "content-too-large", f"A body has at most {limit} bytes.")
 
 
 def answer(response: falcon.Response, body: object, status: str = falcon.HTTP_200) -> None:

@@ -12,11 +12,10 @@ from cluster import schedule as schedules
 from cluster.database import Pool
 from cluster.nudge import nudge
 from cluster.store import jobs, views
-from webapp import bodies
+from webapp import bodies, parameters
 from webapp.problems import Problem
 
 _PAGE, _LARGEST_PAGE = 100, 1000
-_DIGITS = 10
 _PREVIEW, _LARGEST_PREVIEW = 10, 100
 
 
@@ -112,7 +111,7 @@ class JobHistory:
         Raises:
             Problem: 400 no such cursor or limit, 404 unknown job.
         """
-        limit = _count(request, "limit", _PAGE, _LARGEST_PAGE)
+        limit = parameters.count(request, "limit", _PAGE, _LARGEST_PAGE)
         cursor = _cursor(request)
         _job(self._pool, name)
         rows = views.history(self._pool, name, limit, cursor)
@@ -137,7 +136,7 @@ class JobPreview:
         Raises:
             Problem: 400 no such count, 404 unknown job.
         """
-        count = _count(request, "count", _PREVIEW, _LARGEST_PREVIEW)
+        count = parameters.count(request, "count", _PREVIEW, _LARGEST_PREVIEW)
         row = _job(self._pool, name)
         schedule = schedules.parse(row["schedule"], row["timezone"])
         bodies.answer(response, schedules.preview(schedule, row["now"], count))
@@ -190,18 +189,8 @@ def _after(row: views.Row) -> datetime:
     return schedules.parse(row["schedule"], row["timezone"]).after(now)
 
 
-def _count(request: falcon.Request, name: str, default: int, largest: int) -> int:
-    text = request.get_param(name)
-    if text is None:
-        return default
-    digits = text.isascii() and text.isdigit() and len(text) < _DIGITS
-    if not (digits and 1 <= int(text) <= largest):
-        raise Problem(400, "invalid-parameter", f"{name} is a number from 1 to {largest}.")
-    return int(text)
-
-
 def _cursor(request: falcon.Request) -> tuple[datetime, UUID] | None:
-    text = request.get_param("cursor")
+    text = parameters.one(request, "cursor")
     if text is None:
         return None
     finished, _, run = text.partition("_")

@@ -14,7 +14,7 @@ from cluster.store.runs import json
 
 
 def declare(pool: Pool, jobs: Iterable[Job]) -> None:
-    """Write what the code says of its jobs, and plan each one that has no run.
+    """Write what the code says of its jobs, and plan each one that has a schedule and no run.
 
     One transaction: no job is there without its first run. Two workers at once: the second
     waits at the first row, then finds everything done and plans nothing twice. Also makes the
@@ -29,18 +29,24 @@ def declare(pool: Pool, jobs: Iterable[Job]) -> None:
         }
         cursor.execute(
             """
-            INSERT INTO job (name, function, description, declared_schedule, timezone, settings)
-            SELECT * FROM jsonb_to_recordset(%s) AS j (name text, function text,
-                description text, declared_schedule text, timezone text, settings jsonb)
+            INSERT INTO job (name, function, description, declared_schedule, timezone, settings,
+                max_running)
+            SELECT * FROM jsonb_to_recordset(%s) AS j (name text, function text, description text,
+                declared_schedule text, timezone text, settings jsonb, max_running integer)
             ORDER BY name -- one order for all, so that two can't wait for each other
             ON CONFLICT (name) DO UPDATE SET function = excluded.function,
                 description = excluded.description, timezone = excluded.timezone,
-                declared_schedule = excluded.declared_schedule, settings = excluded.settings
+                declared_schedule = excluded.declared_schedule, settings = excluded.settings,
+                max_running = excluded.max_running,
+                new_schedule = CASE WHEN excluded.declared_schedule IS NOT NULL
+                    THEN job.new_schedule END
             RETURNING name, schedule, timezone, now() AS now
             """,
             (json([_row(job) for job in wanted.values()]),),
         )
-        plans = [_plan(wanted[row["name"]], row, known) for row in cursor.fetchall()]
+        plans = [
+            _plan(wanted[row["name"]], row, known) for row in cursor.fetchall() if row["schedule"]
+        ]
         cursor.executemany(
             """
             INSERT INTO run (job, priority, spread, due_at, not_before)
@@ -144,8 +150,15 @@ def _row(job: Job) -> dict[str, Any]:
             "timeout_seconds": job.timeout,
             "max_retries": job.max_retries,
             "retry_delay_seconds": job.retry_delay,
+            "retry_longest_seconds": job.retry_longest,
+            "retry_jitter": job.retry_jitter,
             "priority": job.priority,
             "spread_seconds": job.spread,
-            "at_once": job.at_once,
+            **(
+                {"at_once": job.at_once}
+                if job.schedule
+                else {"remote": job.remote, "args": job.arguments.schema}
+            ),
         },
+        "max_running": job.max_running,
     }

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+from psycopg import Connection
 from psycopg.rows import class_row, scalar_row
 
 from cluster.database import Pool
 from cluster.process import Identity
+from cluster.run import MAX_CRASHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,6 @@ def register(
     them has registered, and at most five seconds after the first. A worker that joins a
     cluster at work moves nothing.
     """
-    parameters = {
-        "name": name,
-        "host": process.host,
-        "pid": process.pid,
-        "started": process.started,
-        "jobs": list(jobs),
-        "lease": lease_seconds,
-    }
     with pool.connection() as connection, connection.transaction():
         # Two at once: the second waits here, and its next statement sees the first one's lease.
         connection.execute("SELECT FROM opening FOR UPDATE")
@@ -47,21 +42,51 @@ def register(
                 first_at = CASE WHEN silent THEN clock_timestamp() ELSE first_at END,
                 opens_at = CASE WHEN silent THEN clock_timestamp() + interval '1 s'
                     ELSE least(clock_timestamp() + interval '1 s', first_at + interval '5 s') END
-            FROM (SELECT NOT EXISTS (SELECT FROM worker WHERE lease_until > now()) AS silent) s
+            FROM (SELECT NOT EXISTS (SELECT FROM worker
+                WHERE lease_until > now() AND NOT remote) AS silent) s
             WHERE silent OR clock_timestamp() < opens_at
             """
         )
-        cursor = connection.cursor(row_factory=scalar_row)
-        cursor.execute(
-            """
-            INSERT INTO worker (id, name, host, pid, process_started, jobs, lease, lease_until)
-            VALUES (uuid7(), %(name)s, %(host)s, %(pid)s, %(started)s, %(jobs)s,
-                make_interval(secs => %(lease)s), now() + make_interval(secs => %(lease)s))
-            RETURNING id
-            """,
-            parameters,
-        )
-        worker: UUID = cursor.fetchone()  # type: ignore[assignment] # one row is returned
+        return _insert(connection, name, process, jobs, lease_seconds, remote=False)
+
+
+def lend(connection: Connection[Any], name: str, jobs: Iterable[str], lease_seconds: float) -> UUID:
+    """Take a lease for one claim of a remote worker, in a transaction of the caller.
+
+    Nobody can prove its death, so nothing but silence ends it.
+    """
+    nobody = Identity(None, 0, 0)
+    return _insert(connection, name, nobody, jobs, lease_seconds, remote=True)
+
+
+def _insert(
+    connection: Connection[Any],
+    name: str,
+    process: Identity,
+    jobs: Iterable[str],
+    lease_seconds: float,
+    *,
+    remote: bool,
+) -> UUID:
+    cursor = connection.cursor(row_factory=scalar_row)
+    cursor.execute(
+        """
+        INSERT INTO worker (id, name, remote, host, pid, process_started, jobs, lease, lease_until)
+        VALUES (uuid7(), %(name)s, %(remote)s, %(host)s, %(pid)s, %(started)s, %(jobs)s,
+            make_interval(secs => %(lease)s), now() + make_interval(secs => %(lease)s))
+        RETURNING id
+        """,
+        {
+            "name": name,
+            "remote": remote,
+            "host": process.host,
+            "pid": process.pid,
+            "started": process.started,
+            "jobs": list(jobs),
+            "lease": lease_seconds,
+        },
+    )
+    worker: UUID = cursor.fetchone()  # type: ignore[assignment] # one row is returned
     return worker
 
 
@@ -126,31 +151,45 @@ def take_over(pool: Pool, proven: Sequence[UUID]) -> list[Lost]:
         ), removed AS (
             DELETE FROM worker WHERE id IN (SELECT id FROM dead)
         ), stranded AS MATERIALIZED (
-            SELECT r.id, r.token, coalesce(d.leaving, false) AS leaving
+            SELECT r.id, r.token, coalesce(d.leaving, false) AS leaving,
+                coalesce(w.remote, false) AS remote
             FROM run r LEFT JOIN worker w ON w.id = r.worker_id LEFT JOIN dead d ON d.id = w.id
             WHERE r.token IS NOT NULL AND (w.id IS NULL OR d.id IS NOT NULL)
         ), lost AS MATERIALIZED (
             -- The old token again: the row may have changed hands since the snapshot.
-            SELECT r.*, s.leaving FROM run r JOIN stranded s ON s.id = r.id AND s.token = r.token
+            SELECT r.*, s.leaving,
+                CASE WHEN s.leaving THEN 'the worker left before the run had ended'
+                    ELSE 'the worker died' END AS reason,
+                -- Any run of a dead worker may be to blame, so here none gets the last blame:
+                -- with one death left it is performed apart. A remote worker is not asked to.
+                CASE WHEN s.leaving THEN r.crashes
+                    WHEN s.remote THEN r.crashes + 1
+                    ELSE least(r.crashes + 1, %(most)s - 1) END AS blame
+            FROM run r JOIN stranded s ON s.id = r.id AND s.token = r.token
             ORDER BY r.id FOR UPDATE OF r
         ), freed AS (
             UPDATE run r SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
-                started_at = NULL, progress = NULL, not_before = now(),
-                crashes = r.crashes + CASE WHEN lost.leaving THEN 0 ELSE 1 END
-            FROM lost WHERE r.id = lost.id
+                started_at = NULL, progress = NULL, not_before = now(), crashes = lost.blame,
+                error = lost.reason
+            FROM lost WHERE r.id = lost.id AND lost.blame < %(most)s
+        ), parked AS (
+            DELETE FROM run r USING lost WHERE r.id = lost.id AND lost.blame >= %(most)s
         )
         INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,
-            finished_at, outcome, error)
+            finished_at, outcome, error, closing, name, args, priority, max_retries, failures)
         SELECT id, job, attempt, token, fence, worker, due_at, started_at, now(),
             CASE WHEN leaving THEN 'interrupted' ELSE 'crashed' END,
-            CASE WHEN leaving THEN 'the worker left before the run had ended'
-                ELSE 'the worker died' END
-        FROM lost
+            CASE WHEN last THEN reason || '; given up after ' || blame || ' deaths'
+                ELSE reason END,
+            last, CASE WHEN last THEN name END, CASE WHEN last THEN args END,
+            CASE WHEN last THEN priority END, CASE WHEN last THEN max_retries END,
+            CASE WHEN last THEN failures END
+        FROM (SELECT *, blame >= %(most)s AS last FROM lost) l
         RETURNING run_id, job, attempt, worker, outcome
         """
     with pool.connection() as connection:
         cursor = connection.cursor(row_factory=class_row(Lost))
-        return cursor.execute(query, {"proven": list(proven)}).fetchall()
+        return cursor.execute(query, {"proven": list(proven), "most": MAX_CRASHES}).fetchall()
 
 
 def leave(pool: Pool, worker: UUID) -> None:

@@ -1,46 +1,34 @@
-"""Runs: claimed, ended, given back."""
+"""Runs: ended, whether they were under way or not, and claimed together with that."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
 import orjson
-from psycopg.rows import class_row, dict_row
+from psycopg import Connection, Cursor
+from psycopg.rows import dict_row
 
 from cluster.database import Pool
 from cluster.ending import Ending
-from cluster.process import Identity
 from cluster.run import Claim
+from cluster.store import looks
+from cluster.store.looks import Ask, Look
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """A lease of this host, which its processes can judge, or one that has run out."""
-
-    id: UUID
-    process: Identity
-    expired: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one look at the database brought.
+class Held:
+    """An attempt under way, wherever it is performed.
 
     Attributes:
-        now: the database's clock as the statement began.
-        claims: runs that are this worker's from now on.
-        wake_at: when the next waiting run opens for this worker, if one is foreseen.
-        peers: see `Peer`.
-        stranded: whether a run is held by somebody without a lease.
+        claim: as it was claimed.
+        worker: the identity that holds it.
+        cancelled: whether it shall stop.
     """
 
-    now: datetime
-    claims: list[Claim]
-    wake_at: datetime | None
-    peers: list[Peer]
-    stranded: bool
+    claim: Claim
+    worker: UUID
+    cancelled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,104 +37,54 @@ class Ended:
 
     Attributes:
         fenced: the attempt was not this worker's any more; nothing was changed.
-        schedule: the job's as it is now; None if fenced.
+        schedule: the job's as it is now; None if fenced, and of a task.
     """
 
     fenced: bool
     schedule: str | None
 
 
-def claim(
-    pool: Pool,
-    worker: UUID,
-    host: str | None,
-    jobs: Sequence[str],
-    load: int,
-    free: int,
-    phase: float,
-) -> Look:
-    """Claim what is due and open for this worker, and look around, in one statement.
+def turn(pool: Pool, endings: Sequence[Ending], ask: Ask) -> tuple[list[Ended], Look]:
+    """Finish what has come back and claim what is due: one round trip and one commit for both.
 
-    The spread rule (see `cluster.spread`) stands twice: for a worker that claims one run more,
-    as a filter, and for the k-th of a batch, once the batch is known. Two at once: SKIP LOCKED
-    gives each row to one. Dies before the answer is there: the runs are held by a worker that
-    knows nothing of them, and its next beat or its death frees them.
-
-    Args:
-        pool: the engine's.
-        worker: the identity.
-        host: of this process, to find peers that it can judge.
-        jobs: the names this worker's code knows; others are left to others.
-        load: runs it has under way.
-        free: runs it may claim at most.
-        phase: the part of a slot that it waits for its equals, see `cluster.spread`.
+    Dies before the answer is there: what was claimed is held by a worker that knows nothing of
+    it, and its next beat or its death frees it; what was finished is found finished when it is
+    written again. See `finish` and `looks.claim`.
     """
-    parameters = {
-        "worker": worker,
-        "host": host,
-        "jobs": list(jobs),
-        "load": load,
-        "free": free,
-        "phase": phase,
-    }
+    rows = _rows(endings)
     with pool.connection() as connection:
-        rows = connection.cursor(row_factory=dict_row).execute(_CLAIM, parameters).fetchall()
-    first = rows[0]
-    return Look(
-        now=first["now"],
-        claims=[_claim(row) for row in rows if row["id"] is not None],
-        wake_at=first["wake_at"],
-        peers=[_peer(peer) for peer in first["peers"] or ()],
-        stranded=first["stranded"],
-    )
+        # Either is one transaction; a pipeline is one round trip as well.
+        with connection.transaction() if ask.limited else connection.pipeline():
+            written = _finish(connection, rows) if rows else None
+            looked = looks.send(connection, ask)
+        ended = _ended(connection, rows, written.fetchall() if written else [])
+        return ended, looks.read(looked)
 
 
-_CLAIM = """
-    WITH candidate AS MATERIALIZED (
-        SELECT r.id, r.priority, r.not_before, r.spread, j.schedule, j.timezone,
-            greatest(r.not_before, o.opens_at) + %(phase)s::float8 * r.spread AS opens_at
-        FROM run r JOIN job j ON j.name = r.job CROSS JOIN opening o
-        WHERE r.token IS NULL AND r.not_before <= now()
-            AND r.job = ANY (%(jobs)s) AND NOT j.paused
-            AND greatest(r.not_before, o.opens_at)
-                + (%(load)s::integer + %(phase)s::float8) * r.spread <= now()
-        ORDER BY r.priority DESC, r.not_before, r.id
-        LIMIT %(free)s
-        FOR UPDATE OF r SKIP LOCKED
-    ), batch AS (
-        SELECT *, %(load)s::integer - 1
-            + row_number() OVER (ORDER BY priority DESC, not_before, id) AS load
-        FROM candidate
-    ), claimed AS (
-        UPDATE run r SET token = gen_random_uuid(), fence = nextval('fence'),
-            worker_id = me.id, worker = me.name, started_at = now(), progress = NULL,
-            attempt = r.attempt + 1
-        FROM batch b
-            -- Held to the end, so that nobody who was declared dead claims; looked up for each
-            -- row of the batch, so that an idle look writes nothing.
-            JOIN LATERAL (SELECT w.id, w.name FROM worker w
-                WHERE w.id = %(worker)s AND w.lease_until > now() AND b.id IS NOT NULL
-                FOR KEY SHARE) me ON true
-        WHERE r.id = b.id AND b.opens_at + b.load * b.spread <= now()
-        RETURNING r.*, b.schedule, b.timezone
-    )
-    SELECT now() AS now,
-        (SELECT min(greatest(r.not_before, o.opens_at)
-                + (%(load)s::integer + (SELECT count(*) FROM claimed) + %(phase)s::float8)
-                * r.spread)
-            FROM run r JOIN job j ON j.name = r.job CROSS JOIN opening o
-            WHERE r.token IS NULL AND r.job = ANY (%(jobs)s) AND NOT j.paused
-                AND r.id NOT IN (SELECT id FROM claimed)) AS wake_at,
-        (SELECT jsonb_agg(jsonb_build_array(id, host, pid, process_started, expired)) FROM (
-            SELECT *, greatest(lease_until, pg_postmaster_start_time() + lease) < now() AS expired
-            FROM worker WHERE id <> %(worker)s) w
-            WHERE expired OR host = %(host)s) AS peers,
-        EXISTS (SELECT FROM run r WHERE r.token IS NOT NULL
-            AND NOT EXISTS (SELECT FROM worker w WHERE w.id = r.worker_id)) AS stranded,
-        c.id, c.job, c.schedule, c.timezone, c.due_at, c.attempt, c.token, c.fence, c.started_at,
-        c.failures, c.crashes
-    FROM (VALUES (1)) AS one LEFT JOIN claimed c ON true
+def drop(pool: Pool) -> int:
+    """End waiting runs that were cancelled, or are past their deadline; return how many.
+
+    At most a thousand at once. A claim at the same moment: either it is first, and we find
+    nothing or skip it, or it finds the row gone.
     """
+    query = """
+        WITH unwanted AS MATERIALIZED (
+            SELECT * FROM run WHERE token IS NULL AND start_by <= now()
+            ORDER BY start_by LIMIT 1000 FOR UPDATE SKIP LOCKED
+        ), dropped AS (
+            DELETE FROM run r USING unwanted u WHERE r.id = u.id
+        )
+        INSERT INTO history (run_id, job, attempt, due_at, finished_at, outcome, error, closing,
+            name, args, priority, max_retries, failures)
+        SELECT id, job, attempt, due_at, now(),
+            CASE WHEN start_by = '-infinity' THEN 'cancelled' ELSE 'missed' END,
+            CASE WHEN start_by = '-infinity' THEN 'cancelled'
+                ELSE 'not started by its deadline' END,
+            true, name, args, priority, max_retries, failures
+        FROM unwanted
+        """
+    with pool.connection() as connection:
+        return connection.execute(query).rowcount
 
 
 def finish(pool: Pool, endings: Sequence[Ending]) -> list[Ended]:
@@ -160,41 +98,118 @@ def finish(pool: Pool, endings: Sequence[Ending]) -> list[Ended]:
     Returns:
         One answer for each ending, in their order.
     """
-    rows = [{"position": n, **asdict(ending)} for n, ending in enumerate(endings)]
+    rows = _rows(endings)
     with pool.connection() as connection:
-        cursor = connection.cursor(row_factory=class_row(Ended))
-        written = cursor.execute(_FINISH, (json(rows),)).fetchall()
-        late = [row for row, ended in zip(rows, written, strict=True) if ended.fenced]
-        if late:
-            # A statement of its own, because only a new snapshot surely shows a twin of this
-            # finish that the one above has waited for.
-            connection.execute(_REFUSED, (json(late),))
-    return written
+        return _ended(connection, rows, _finish(connection, rows).fetchall())
+
+
+def held(pool: Pool, run: UUID, token: UUID) -> Held | None:
+    """Return the task under way that has this token, or None."""
+    query = """
+        SELECT id, job, NULL AS schedule, 'UTC' AS timezone, due_at, attempt, token, fence,
+            started_at, failures, crashes, worker, name, args::text AS args, max_retries, worker_id,
+            start_by IS NOT DISTINCT FROM '-infinity' AS cancelled
+        FROM run WHERE id = %s AND token = %s AND NOT scheduled
+        """
+    with pool.connection() as connection:
+        row = connection.cursor(row_factory=dict_row).execute(query, (run, token)).fetchone()
+    return Held(looks.claim_of(row), row["worker_id"], row["cancelled"]) if row else None
+
+
+def said_before(pool: Pool, run: UUID, token: UUID, outcome: str) -> bool:
+    """Whether this attempt has ended so before; if it was lost, record the late word as fenced.
+
+    Said several times at once: the second waits for the first at the row of the lost attempt,
+    and its next statement sees what the first has written.
+    """
+    parameters = {"run": run, "token": token, "outcome": outcome}
+    with pool.connection() as connection, connection.transaction():
+        connection.execute(
+            """
+            SELECT FROM history WHERE run_id = %(run)s AND token = %(token)s
+                AND finished_at > uuid7_time(%(run)s) - interval '1 day' AND outcome = 'crashed'
+            FOR UPDATE
+            """,
+            parameters,
+        )
+        row = connection.execute(_LATE, parameters).fetchone()
+    return bool(row and row[0])
+
+
+_LATE = """
+    WITH ended AS MATERIALIZED (
+        SELECT * FROM history WHERE run_id = %(run)s AND token = %(token)s
+            AND finished_at > uuid7_time(%(run)s) - interval '1 day'
+    ), late AS (
+        INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,
+            finished_at, outcome, error)
+        SELECT run_id, job, attempt, token, fence, worker, due_at, started_at, now(), 'fenced',
+            'a late result was refused: ' || %(outcome)s::text
+        FROM ended WHERE outcome = 'crashed'
+            AND NOT EXISTS (SELECT FROM ended WHERE outcome = 'fenced')
+    )
+    -- What was reported of a cancelled task is written as cancelled; and of a crash nobody can
+    -- say whether it was reported or found, so the second word counts as late.
+    SELECT EXISTS (SELECT FROM ended WHERE outcome = %(outcome)s AND outcome <> 'crashed'
+        OR outcome = 'cancelled' AND %(outcome)s <> 'completed')
+    """
+
+
+def _rows(endings: Sequence[Ending]) -> list[dict[str, Any]]:
+    return [{"position": n, **asdict(ending)} for n, ending in enumerate(endings)]
+
+
+def _finish(
+    connection: Connection[Any], rows: list[dict[str, Any]]
+) -> Cursor[tuple[int, str | None]]:
+    """Write the rows; the cursor brings the positions of those that were held, with schedules."""
+    return connection.execute(_FINISH, (json(rows),))
+
+
+def _ended(
+    connection: Connection[Any],
+    rows: list[dict[str, Any]],
+    written: list[tuple[int, str | None]],
+) -> list[Ended]:
+    """Say what became of each row, and record those that came too late."""
+    schedules = dict(written)
+    late = [row for row in rows if row["position"] not in schedules]
+    if late:
+        # A statement of its own, because only a new snapshot surely shows a twin of this finish
+        # that the one before has waited for.
+        connection.execute(_REFUSED, (json(late),))
+    return [Ended(row["position"] not in schedules, schedules.get(row["position"])) for row in rows]
 
 
 _ENDING: LiteralString = """
     SELECT * FROM jsonb_to_recordset(%s) AS e (position integer, run_id uuid, job text,
         attempt integer, token uuid, fence bigint, worker text, due_at timestamptz,
-        started_at timestamptz, outcome text, error text, traceback text, failures integer,
-        retry_in float8, next_at timestamptz, priority smallint, spread float8)
+        started_at timestamptz, outcome text, error text, traceback text, value text,
+        failures integer, crashes integer, retry_in float8, next_at timestamptz,
+        priority smallint, spread float8)
     """
 
 _FINISH: LiteralString = f"""
-    WITH ending AS MATERIALIZED ({_ENDING}), held AS MATERIALIZED (
-        SELECT e.*, j.schedule AS now_schedule FROM ending e
-            JOIN run r ON r.id = e.run_id AND r.token = e.token
-            JOIN job j ON j.name = r.job
+    WITH ending AS MATERIALIZED ({_ENDING}), planned AS MATERIALIZED (
         -- In the order of `jobs.declare`, so that the two can't wait for each other.
-        ORDER BY r.job, r.id FOR UPDATE OF r FOR SHARE OF j
+        SELECT name, schedule FROM job
+        WHERE name IN (SELECT job FROM ending WHERE next_at IS NOT NULL)
+        ORDER BY name FOR SHARE
+    ), held AS MATERIALIZED (
+        SELECT e.*, p.schedule AS now_schedule, r.scheduled, r.name, r.args, r.max_retries,
+            r.priority AS own_priority
+        FROM ending e LEFT JOIN planned p ON p.name = e.job
+            JOIN run r ON r.id = e.run_id AND r.token = e.token
+        ORDER BY r.id FOR UPDATE OF r
     ), again AS (
         UPDATE run r SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
-            started_at = NULL, progress = NULL, failures = h.failures,
-            not_before = now() + make_interval(secs => h.retry_in)
+            started_at = NULL, progress = NULL, failures = h.failures, crashes = h.crashes,
+            error = h.error, not_before = now() + make_interval(secs => h.retry_in)
         FROM held h WHERE r.id = h.run_id AND h.retry_in IS NOT NULL
     ), next AS (
         UPDATE run r SET id = uuid7(), token = NULL, fence = NULL, worker_id = NULL,
             worker = NULL, started_at = NULL, progress = NULL, attempt = 0, failures = 0,
-            crashes = 0, due_at = h.next_at, not_before = greatest(h.next_at, now()),
+            crashes = 0, error = NULL, due_at = h.next_at, not_before = greatest(h.next_at, now()),
             priority = h.priority, spread = make_interval(secs => h.spread)
         FROM held h WHERE r.id = h.run_id AND h.retry_in IS NULL AND h.next_at IS NOT NULL
     ), over AS (
@@ -202,14 +217,15 @@ _FINISH: LiteralString = f"""
         WHERE r.id = h.run_id AND h.retry_in IS NULL AND h.next_at IS NULL
     ), recorded AS (
         INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,
-            finished_at, outcome, error, traceback)
+            finished_at, outcome, error, traceback, result, closing, name, args, priority,
+            max_retries, failures)
         SELECT run_id, job, attempt, token, fence, worker, due_at, started_at, now(), outcome,
-            error, traceback
-        FROM held
+            error, traceback, value::jsonb, last, CASE WHEN last THEN name END,
+            CASE WHEN last THEN args END, CASE WHEN last THEN own_priority END,
+            CASE WHEN last THEN max_retries END, CASE WHEN last THEN failures END
+        FROM (SELECT *, retry_in IS NULL AND NOT scheduled AS last FROM held) h
     )
-    SELECT h.run_id IS NULL AS fenced, h.now_schedule AS schedule
-    FROM ending e LEFT JOIN held h ON h.run_id = e.run_id AND h.token = e.token
-    ORDER BY e.position
+    SELECT position, now_schedule FROM held
     """
 
 _REFUSED: LiteralString = f"""
@@ -229,12 +245,3 @@ _REFUSED: LiteralString = f"""
 def json(value: Any) -> str:
     """Return rows as the text of a jsonb parameter; a text in them must not hold NUL."""
     return orjson.dumps(value).decode()
-
-
-def _claim(row: dict[str, Any]) -> Claim:
-    return Claim(**{field: row[field] for field in Claim.__slots__})
-
-
-def _peer(row: tuple[str, str | None, int, int, bool]) -> Peer:
-    identity, host, pid, started, expired = row
-    return Peer(UUID(identity), Identity(host, pid, started), expired)

@@ -41,7 +41,7 @@ _JOBS: LiteralString = """
         LEFT JOIN run r ON r.job = j.name AND r.scheduled
         LEFT JOIN LATERAL (SELECT * FROM history h WHERE h.job = j.name
             ORDER BY h.finished_at DESC, h.run_id DESC LIMIT 1) h ON true
-    WHERE j.name = %(name)s OR %(name)s::text IS NULL
+    WHERE j.schedule IS NOT NULL AND (j.name = %(name)s OR %(name)s::text IS NULL)
     ORDER BY j.name
     """
 

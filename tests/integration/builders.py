@@ -1,6 +1,5 @@
 """Builders: workers, jobs and runs in a database, and answers of the application over it."""
 
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,19 +10,26 @@ from uuid import UUID
 
 import falcon.testing
 import psycopg
+from hypothesis import HealthCheck, settings
 
 from cluster import process
 from cluster.database import Pool
 from cluster.ending import Ending, ending_of
 from cluster.job import Catalogue, Job
+from cluster.perform import Result
 from cluster.process import Identity
-from cluster.run import Claim, Run
-from cluster.runner import Attempt, Result
-from cluster.store import jobs, leases, runs
+from cluster.run import Claim
+from cluster.store import jobs, leases, looks, runs
+from cluster.store.tasks import enqueue_many
 from tests.eventually import eventually
 from webapp.app import routes
 
 T = TypeVar("T")
+
+fuzz = settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+"""Hypothesis over a database: no deadline, for the machine may be busy."""
 
 NEVER = "0 0 1 1 *"
 """A schedule that fires once a year, at New Year."""
@@ -98,8 +104,8 @@ def tasks(
     rows = query(
         pool,
         """
-        INSERT INTO run (job, scheduled, priority, spread, due_at, not_before)
-        SELECT 'tick', false, %s, make_interval(secs => %s), at, at
+        INSERT INTO run (job, scheduled, name, args, priority, spread, due_at, not_before)
+        SELECT 'tick', false, 'a tick', '{}', %s, make_interval(secs => %s), at, at
         FROM (SELECT now() - make_interval(secs => %s) AS at) a, generate_series(1, %s)
         RETURNING id
         """,
@@ -132,9 +138,10 @@ def look(
     load: int = 0,
     free: int = 10,
     phase: float = 0,
-) -> runs.Look:
+    limited: Sequence[str] = (),
+) -> looks.Look:
     """Look at the database as a worker of this host does."""
-    return runs.claim(pool, worker, HERE.host, names, load, free, phase)
+    return looks.claim(pool, looks.Ask(worker, HERE.host, names, load, free, phase, limited))
 
 
 def claimed(pool: Pool, job: Job | None = None, worker: UUID | None = None) -> Claim:
@@ -150,9 +157,7 @@ def ended(
     pool: Pool, claim: Claim, outcome: str = "completed", *, job: Job | None = None, **said: Any
 ) -> Ending:
     """Return how an attempt ended by the database's clock, not yet written."""
-    run = Run(claim, "host:1", pool.connection)
-    result = Result(Attempt(claim, job or a_job(), run, math.inf), outcome, **said)
-    return ending_of(result, value(pool, "SELECT now()"))
+    return ending_of(claim, job or a_job(), Result(outcome, **said), value(pool, "SELECT now()"))
 
 
 def outcomes(pool: Pool, job: str = "tick") -> list[str]:
@@ -270,3 +275,89 @@ def transaction(pool: Pool) -> Iterator[tuple[Pool, psycopg.Connection[Any]]]:
     """Yield what looks like a pool, and its connection, in a transaction that ends with us."""
     with pool.connection() as connection, connection.transaction():
         yield cast(Pool, Lent(connection)), connection
+
+
+def anything(
+    processing_time: int = 0,
+    factor: float = 1.0,
+    note: str = "",
+    more: dict[str, Any] | None = None,
+) -> None:
+    """Take arguments of many types, and do nothing."""
+    del processing_time, factor, note, more
+
+
+def a_kind(**settings: Any) -> Job:
+    """Return a kind of tasks, `work`, that takes what `anything` takes."""
+    return Job(**{"name": "work", "function": anything, "spread": 0, **settings})
+
+
+def kinds_of(*kinds: Job) -> Catalogue:
+    """Return a catalogue of the kinds of tasks."""
+    catalogue = Catalogue()
+    for kind in kinds:
+        catalogue.task(**kind.model_dump(exclude={"function"}))(kind.function)
+    return catalogue
+
+
+def asked(pool: Pool, count: int = 1, *, kind: str = "work", **fields: Any) -> list[UUID]:
+    """Enqueue tasks as the application does; return their ids, in their order."""
+    return [made.id for made in enqueue_many(pool, [{"kind": kind, **fields}] * count)]
+
+
+def taken(
+    pool: Pool, *names: str, worker: UUID | None = None, free: int = 10, limited: bool = True
+) -> list[Claim]:
+    """Return what a worker claims of these jobs, default `work`, those with a limit as well."""
+    jobs_known = names or ("work",)
+    worker = worker or a_worker(pool, names=jobs_known)
+    limits = jobs_known if limited else ()
+    return look(pool, worker, names=jobs_known, free=free, limited=limits).claims
+
+
+def due(pool: Pool) -> None:
+    """Make everything that waits due now."""
+    execute(
+        pool,
+        "UPDATE run SET not_before = least(not_before, now() - interval '1 ms')"
+        " WHERE token IS NULL",
+    )
+
+
+def end(pool: Pool, claim: Claim, outcome: str, kind: Job | None = None, **said: Any) -> None:
+    """Write how an attempt of `work` ended."""
+    runs.finish(pool, [ended(pool, claim, outcome, job=kind or a_kind(), **said)])
+
+
+def finished(pool: Pool, outcome: str = "completed", **said: Any) -> UUID:
+    """Return a task of `work` that is over."""
+    (task,) = asked(pool)
+    (claim,) = taken(pool)
+    end(pool, claim, outcome, **({"final": True} | said))
+    return task
+
+
+class TaskWeb(Web):
+    """The application over a pool and a catalogue of kinds that the test declares."""
+
+    def __init__(self, pool: Pool, *kinds: Job, lease_seconds: float = 600) -> None:
+        self.kinds = kinds or (a_kind(name="processing"), a_kind())
+        jobs.declare(pool, self.kinds)
+        self.catalogue = kinds_of(*self.kinds)
+        self._client = falcon.testing.TestClient(routes(pool, self.catalogue, lease_seconds))
+
+    def post(self, path: str, body: Any = None, *, key: str | None = None) -> Answer:
+        """Post JSON, or nothing."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        how = {} if body is None else {"json": body}
+        return self.ask("POST", path, headers=headers, **how)
+
+    def task(self, **fields: Any) -> Answer:
+        """Ask for a task."""
+        return self.post("/tasks", {"name": "n", "kind": "work", **fields})
+
+    def shown(self, task: Any) -> dict[str, Any]:
+        """Return a task as the application shows it."""
+        found = self.get(f"/tasks/{task}")
+        assert found.status == 200
+        return cast(dict[str, Any], found.body)

@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from cluster import database
 from cluster.database import Pool
 from cluster.store import jobs
-from tests.integration.builders import a_job
+from tests.integration.builders import Web, a_job
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +26,9 @@ def shared(server_url: str, template: str) -> Iterator[Pool]:
             jobs.declare(opened, [a_job()])
             yield opened
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture
+def web(shared: Pool) -> Web:
+    """Return the application over a database with one job, for what changes nothing."""
+    return Web(shared)

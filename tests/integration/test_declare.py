@@ -75,7 +75,7 @@ def test_a_changed_schedule_moves_the_waiting_run(pool: Pool, change: dict[str, 
     jobs.declare(pool, [a_job(at_once=False)])
     moved = a_job(at_once=False, **change)
     jobs.declare(pool, [moved])
-    assert planned(pool) == firing(pool, moved.schedule, moved.timezone)
+    assert planned(pool) == firing(pool, moved.schedule or "", moved.timezone)
 
 
 def test_a_changed_schedule_makes_nothing_due_at_once_that_is_known(pool: Pool) -> None:

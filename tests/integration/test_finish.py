@@ -67,7 +67,7 @@ def test_a_firing_that_has_passed_is_due_at_once(pool: Pool) -> None:
 
 
 def test_a_failed_run_is_due_again_after_its_delay(pool: Pool) -> None:
-    job = a_job(retry_delay=60)
+    job = a_job(retry_delay=60, retry_jitter=0)
     claim = claimed(pool, job)
     runs.finish(pool, [ended(pool, claim, "failed", job=job, error="no", traceback="at")])
     rows = query(

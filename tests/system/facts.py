@@ -83,18 +83,22 @@ def unsound(url: str) -> dict[str, list[Row]]:
 _CONTRADICTIONS: dict[str, LiteralString] = {
     "runs of a job do not overlap": """
         SELECT job, fence, started_at, before FROM (
-            SELECT *, max(finished_at) OVER (PARTITION BY job ORDER BY fence
+            SELECT *, max(finished_at) OVER (PARTITION BY part ORDER BY fence
                 ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
             FROM (
-                SELECT job, fence, started_at, finished_at FROM history
+                SELECT h.job, coalesce(j.name, h.run_id::text) AS part, fence, started_at,
+                    finished_at
+                FROM history h LEFT JOIN job j ON j.name = h.job AND j.schedule IS NOT NULL
                 WHERE started_at IS NOT NULL AND outcome <> 'fenced'
                 UNION ALL
-                SELECT job, fence, started_at, 'infinity' FROM run WHERE token IS NOT NULL
+                SELECT job, CASE WHEN scheduled THEN job ELSE id::text END, fence, started_at,
+                    'infinity'
+                FROM run WHERE token IS NOT NULL
             ) attempt
         ) a WHERE started_at < before
         """,
     "an attempt ends once": """
-        SELECT token, count(*) FROM history WHERE outcome <> 'fenced'
+        SELECT token, count(*) FROM history WHERE outcome <> 'fenced' AND token IS NOT NULL
         GROUP BY token HAVING count(*) > 1
         """,
     "a run completes once, and then it is over": """
@@ -104,7 +108,8 @@ _CONTRADICTIONS: dict[str, LiteralString] = {
         SELECT h.run_id FROM history h JOIN run r ON r.id = h.run_id WHERE h.outcome = 'completed'
         """,
     "attempts are counted one by one": """
-        SELECT run_id, max(attempt), count(*) FROM history WHERE outcome <> 'fenced'
+        SELECT run_id, max(attempt), count(*) FROM history
+        WHERE outcome <> 'fenced' AND token IS NOT NULL
         GROUP BY run_id HAVING max(attempt) <> count(*)
         """,
     "no run starts before it is due": "SELECT * FROM history WHERE started_at < due_at",
@@ -113,9 +118,14 @@ _CONTRADICTIONS: dict[str, LiteralString] = {
             SELECT FROM history e WHERE e.token = h.token AND e.outcome <> 'fenced'
                 AND e.finished_at <= h.finished_at)
         """,
+    "a task is closed once, and then it is over": """
+        SELECT run_id FROM history WHERE closing GROUP BY 1 HAVING count(*) > 1
+        UNION ALL
+        SELECT id FROM run r JOIN history h ON h.run_id = r.id AND h.closing
+        """,
     "each job has one run": """
         SELECT j.name, count(r.id) FROM job j LEFT JOIN run r ON r.job = j.name AND r.scheduled
-        GROUP BY 1 HAVING count(r.id) <> 1
+        WHERE j.schedule IS NOT NULL GROUP BY 1 HAVING count(r.id) <> 1
         """,
     "postings add up to the balance": """
         SELECT u.id, u.balance, sum(l.amount) FROM users u LEFT JOIN ledger l ON l.user_id = u.id

@@ -1,14 +1,12 @@
 """Builders: jobs, claims and results for tests that need no database."""
 
-import math
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from cluster.job import Job
-from cluster.run import Claim, Connection, Run
-from cluster.runner import Attempt, Result
+from cluster.run import Claim, Connection
 
 NOW = datetime(2027, 6, 1, 12, tzinfo=UTC)
 
@@ -36,6 +34,10 @@ def a_claim(**fields: Any) -> Claim:
         "started_at": NOW,
         "failures": 0,
         "crashes": 0,
+        "worker": "host:1",
+        "name": None,
+        "args": None,
+        "max_retries": None,
     }
     return Claim(**{**defaults, **fields})
 
@@ -43,9 +45,3 @@ def a_claim(**fields: Any) -> Claim:
 def no_connection() -> AbstractContextManager[Connection]:
     """Stand where a run would borrow a connection; nobody here does."""
     raise AssertionError("this run borrows no connection")
-
-
-def a_result(outcome: str, claim: Claim, job: Job, **fields: Any) -> Result:
-    """Return how an attempt came back."""
-    run = Run(claim, "host:1", no_connection)
-    return Result(Attempt(claim, job, run, math.inf), outcome, **fields)

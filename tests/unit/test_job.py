@@ -44,7 +44,9 @@ def two_arguments(_run: Run, _other: object) -> None:
         ({"schedule": "@daily", "timeout": "10x"}, "timeout"),
         ({"schedule": "@daily", "timeout": 0}, "timeout"),
         ({"schedule": "@daily", "retry_delay": -1}, "retry_delay"),
-        ({"schedule": "@daily", "max_retries": 0}, "max_retries"),
+        ({"schedule": "@daily", "retry_delay": 1e300}, "retry_delay"),
+        ({"schedule": "@daily", "retry_longest": "5000d"}, "retry_longest"),
+        ({"schedule": "@daily", "max_retries": -1}, "max_retries"),
         ({"schedule": "@daily", "max_retries": "many"}, "max_retries"),
         ({"schedule": "@daily", "spread": "2m"}, "spread"),
         ({"schedule": "@daily", "priority": 101}, "priority"),
@@ -70,7 +72,7 @@ def test_a_name_that_no_path_could_carry_is_refused(name: str) -> None:
 
 
 def test_a_refusal_names_the_settings_there_are() -> None:
-    with pytest.raises(JobError, match="every, max_retries, name") as refused:
+    with pytest.raises(JobError, match="every, max_retries, max_running, name") as refused:
         declare(schedule="@daily", retries=3)
     assert "schedule" in str(refused.value)
 
@@ -117,17 +119,18 @@ def test_a_catalogue_keeps_the_order_of_declaration() -> None:
 
 
 def test_the_wait_after_a_failure_doubles() -> None:
-    job = a_job(retry_delay=3)
+    job = a_job(retry_delay=3, retry_jitter=0)
     assert [job.retry_after(failures) for failures in (1, 2, 3, 4)] == [3, 6, 12, 24]
 
 
 def test_the_wait_after_a_failure_is_an_hour_at_most() -> None:
-    assert a_job(retry_delay=3, max_retries=100).retry_after(99) == 3600
+    job = a_job(retry_delay=3, max_retries=100, retry_jitter=0)
+    assert job.retry_after(99) == 3600
 
 
 def test_only_a_function_that_wants_the_run_gets_it() -> None:
-    assert not a_job().wants_run
-    assert a_job(function=lambda run: run).wants_run
+    assert a_job(function=lambda: "nothing").call("the run", None) == "nothing"
+    assert a_job(function=lambda run: run).call("the run", None) == "the run"
 
 
 def test_the_description_is_the_first_line_of_the_docstring() -> None:

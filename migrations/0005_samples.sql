@@ -17,3 +17,11 @@ CREATE TABLE IF NOT EXISTS run_hourly (
     longest_seconds double precision NOT NULL,
     PRIMARY KEY (job, hour, outcome)
 );
+
+-- Rows that tasks have imported, one row a line.
+CREATE TABLE IF NOT EXISTS imported (
+    task_id uuid NOT NULL,
+    line integer NOT NULL,
+    fields jsonb NOT NULL,
+    PRIMARY KEY (task_id, line)
+);

@@ -1,0 +1,212 @@
+"""Looks: what a worker sees of the database at once, and claims while it looks."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection, Cursor
+from psycopg.rows import dict_row
+
+from cluster.database import Pool
+from cluster.process import Identity
+from cluster.run import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A lease of this host, which its processes can judge, or one that has run out."""
+
+    id: UUID
+    process: Identity
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Who looks, and what it may claim.
+
+    Attributes:
+        worker: the identity.
+        host: of this process, to find peers that it can judge.
+        jobs: the names this worker's code knows; others are left to others.
+        load: runs it has under way.
+        free: runs it may claim at most.
+        phase: the part of a slot that it waits for its equals, see `cluster.spread`.
+        limited: jobs with a limit that the last look found due; they take one more statement.
+    """
+
+    worker: UUID
+    host: str | None
+    jobs: Sequence[str]
+    load: int
+    free: int
+    phase: float
+    limited: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the database brought.
+
+    Attributes:
+        now: the database's clock as the statement began.
+        claims: runs that are this worker's from now on.
+        wake_at: when the next waiting run opens for this worker, if one is foreseen.
+        peers: see `Peer`.
+        stranded: whether a run is held by somebody without a lease.
+        limited: jobs with a limit that are due and have room, for the next `Ask`.
+        cancelled: tokens of attempts under way here that shall stop.
+        unwanted: whether a waiting run was cancelled, or is past its deadline; see `drop`.
+    """
+
+    now: datetime
+    claims: list[Claim]
+    wake_at: datetime | None
+    peers: list[Peer]
+    stranded: bool
+    limited: list[str]
+    cancelled: list[UUID]
+    unwanted: bool
+
+
+def claim(pool: Pool, ask: Ask) -> Look:
+    """Claim what is due and open for this worker, and look around, in one statement.
+
+    Two at once: SKIP LOCKED gives each row to one. The spread rule (see `cluster.spread`) stands
+    twice: for a worker that claims one run more, as a filter, and for the k-th of a batch, once
+    the batch is known. Jobs with a limit are claimed under a lock of their own, see `_LOCK`.
+    Dies before the answer is there: what was claimed is held by a worker that knows nothing of
+    it, and its next beat or its death frees it.
+    """
+    with pool.connection() as connection, connection.transaction():
+        return read(send(connection, ask))
+
+
+def send(connection: Connection[Any], ask: Ask) -> Cursor[dict[str, Any]]:
+    """Look on a connection, with `ask.limited` in a transaction of the caller; see `claim`."""
+    locked: list[str] = []
+    if ask.limited:
+        locked = [row[0] for row in connection.execute(_LOCK, (list(ask.limited),)).fetchall()]
+    parameters = {**asdict(ask), "jobs": list(ask.jobs), "locked": locked}
+    return connection.cursor(row_factory=dict_row).execute(_CLAIM, parameters)
+
+
+def read(looked: Cursor[dict[str, Any]]) -> Look:
+    """Return what a look has brought."""
+    rows = looked.fetchall()
+    first = rows[0]
+    return Look(
+        now=first["now"],
+        claims=[claim_of(row) for row in rows if row["id"] is not None],
+        wake_at=first["wake_at"],
+        peers=[_peer(peer) for peer in first["peers"] or ()],
+        stranded=first["stranded"],
+        limited=first["limited"] or [],
+        cancelled=first["cancelled"] or [],
+        unwanted=first["unwanted"],
+    )
+
+
+_LOCK = """
+    SELECT name FROM job WHERE name = ANY (%s) AND max_running IS NOT NULL
+        AND pg_try_advisory_xact_lock(hashtextextended('ronin limit ' || name, 0))
+    """
+"""Who holds this lock is the only one to claim runs of the job until it commits, and its next
+statement sees every claim before it: so the count of runs under way is exact. Nobody waits: who
+does not get it leaves the job to the one who has it, and finds it again at the next look."""
+
+_CLAIM = """
+    WITH RECURSIVE known AS MATERIALIZED (
+        SELECT j.name, j.schedule, j.timezone,
+            j.max_running IS NULL OR j.name = ANY (%(locked)s) AS claimable,
+            CASE WHEN j.max_running IS NULL THEN %(free)s::bigint ELSE j.max_running - (
+                SELECT count(*) FROM run r
+                WHERE r.job = j.name AND r.token IS NOT NULL) END AS room
+        FROM job j WHERE j.name = ANY (%(jobs)s) AND NOT j.paused
+    ), level AS (
+        -- The priorities that a job has runs of, one index probe each.
+        SELECT k.*, (SELECT max(r.priority) FROM run r
+            WHERE r.job = k.name AND r.token IS NULL) AS priority
+        FROM known k WHERE k.room > 0 OR k.claimable
+        UNION ALL
+        SELECT l.name, l.schedule, l.timezone, l.claimable, l.room, (SELECT max(r.priority)
+            FROM run r WHERE r.job = l.name AND r.token IS NULL AND r.priority < l.priority)
+        FROM level l WHERE l.priority IS NOT NULL
+    ), head AS MATERIALIZED (
+        SELECT l.*, h.not_before, o.opens_at, greatest(h.not_before, o.opens_at) <= now() AS due
+        FROM level l CROSS JOIN opening o CROSS JOIN LATERAL (
+            SELECT r.not_before FROM run r
+            WHERE r.job = l.name AND r.priority = l.priority AND r.token IS NULL
+            ORDER BY r.not_before, r.id LIMIT 1) h
+    ), candidate AS MATERIALIZED (
+        -- From level to level until there are enough; of one priority the longest due comes first.
+        SELECT c.*, h.name, h.schedule, h.timezone, h.room,
+            greatest(c.not_before, h.opens_at) + %(phase)s::float8 * c.spread AS opens_at
+        FROM (SELECT * FROM head WHERE due AND claimable AND room > 0
+            ORDER BY priority DESC, not_before) h
+        CROSS JOIN LATERAL (
+            SELECT r.id, r.priority, r.not_before, r.spread FROM run r
+            WHERE r.job = h.name AND r.priority = h.priority AND r.token IS NULL
+                AND r.not_before <= now() AND (r.start_by IS NULL OR r.start_by > now())
+                AND greatest(r.not_before, h.opens_at)
+                    + (%(load)s::integer + %(phase)s::float8) * r.spread <= now()
+            ORDER BY r.not_before, r.id
+            LIMIT h.room
+            FOR UPDATE SKIP LOCKED) c
+        LIMIT %(free)s
+    ), batch AS (
+        SELECT *, %(load)s::integer - 1
+                + row_number() OVER (ORDER BY priority DESC, not_before, id) AS load,
+            row_number() OVER (PARTITION BY name ORDER BY priority DESC, not_before, id) AS place
+        FROM candidate
+    ), claimed AS (
+        UPDATE run r SET token = gen_random_uuid(), fence = nextval('fence'),
+            worker_id = me.id, worker = me.name, progress = NULL, sequence = 0,
+            -- Under a lock of a limit the transaction is older than the ends that it waited for.
+            started_at = statement_timestamp(), start_by = NULL, attempt = r.attempt + 1
+        FROM batch b
+            -- Held to the end, so that nobody who was declared dead claims; looked up for each
+            -- row of the batch, so that an idle look writes nothing. Who takes over holds it:
+            -- then we claim nothing, and never wait for each other.
+            JOIN LATERAL (SELECT w.id, w.name FROM worker w
+                WHERE w.id = %(worker)s AND w.lease_until > now() AND b.id IS NOT NULL
+                FOR KEY SHARE SKIP LOCKED) me ON true
+        WHERE r.id = b.id AND b.place <= b.room AND b.opens_at + b.load * b.spread <= now()
+        RETURNING r.*, b.schedule, b.timezone
+    )
+    SELECT now() AS now,
+        (SELECT min(least(now() + interval '1 day', greatest(n.not_before, h.opens_at)
+                + (%(load)s::integer + (SELECT count(*) FROM claimed) + %(phase)s::float8)
+                * n.spread))
+            FROM head h CROSS JOIN LATERAL (
+                SELECT r.not_before, r.spread FROM run r
+                WHERE r.job = h.name AND r.priority = h.priority AND r.token IS NULL
+                    AND r.id NOT IN (SELECT id FROM claimed)
+                ORDER BY r.not_before, r.id LIMIT 1) n
+            WHERE h.claimable OR NOT h.due) AS wake_at,
+        (SELECT jsonb_agg(jsonb_build_array(id, host, pid, process_started, expired)) FROM (
+            SELECT *, greatest(lease_until, pg_postmaster_start_time() + lease) < now() AS expired
+            FROM worker WHERE id <> %(worker)s) w
+            WHERE expired OR host = %(host)s) AS peers,
+        EXISTS (SELECT FROM run r WHERE r.token IS NOT NULL
+            AND NOT EXISTS (SELECT FROM worker w WHERE w.id = r.worker_id)) AS stranded,
+        (SELECT array_agg(DISTINCT h.name) FROM head h WHERE h.due AND NOT h.claimable) AS limited,
+        (SELECT array_agg(r.token) FROM run r WHERE r.worker_id = %(worker)s
+            AND r.token IS NOT NULL AND r.start_by = '-infinity') AS cancelled,
+        EXISTS (SELECT FROM run r WHERE r.token IS NULL AND r.start_by <= now()) AS unwanted,
+        c.id, c.job, c.schedule, c.timezone, c.due_at, c.attempt, c.token, c.fence, c.started_at,
+        c.failures, c.crashes, c.worker, c.name, c.args::text AS args, c.max_retries
+    FROM (VALUES (1)) AS one LEFT JOIN claimed c ON true
+    """
+
+
+def claim_of(row: dict[str, Any]) -> Claim:
+    """Return the claim that stands in a row."""
+    return Claim(**{field: row[field] for field in Claim.__slots__})
+
+
+def _peer(row: tuple[str, str | None, int, int, bool]) -> Peer:
+    identity, host, pid, started, expired = row
+    return Peer(UUID(identity), Identity(host, pid, started), expired)

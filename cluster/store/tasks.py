@@ -1,0 +1,273 @@
+"""Tasks: runs that somebody asked for; from the first word to the last."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString, Protocol
+from uuid import UUID
+
+from psycopg.rows import class_row, dict_row
+
+from cluster.database import Pool
+from cluster.store.runs import json
+from cluster.store.views import Row
+
+NEW, PROCESSING, COMPLETED, ERROR = 1, 2, 3, 4
+STATUS_NAMES = {NEW: "NEW", PROCESSING: "PROCESSING", COMPLETED: "COMPLETED", ERROR: "ERROR"}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of one task that was asked for.
+
+    Attributes:
+        id: of the task, perhaps of the one that its key has made before.
+        verdict: `new`, `known` (made before by the same request), `key_reused` (by another).
+    """
+
+    id: UUID
+    verdict: str
+
+
+class KeyReusedError(Exception):
+    """An idempotency key belongs to a different request; nothing was made.
+
+    Attributes:
+        place: of the first such task, counted from 0.
+    """
+
+    def __init__(self, place: int) -> None:
+        super().__init__(f"the idempotency key of task {place} belongs to a different request")
+        self.place = place
+
+
+def enqueue_many(pool: Pool, tasks: Sequence[Mapping[str, Any]]) -> list[Made]:
+    """Enqueue tasks, all or none; return what became of each, in their order.
+
+    Args:
+        pool: any.
+        tasks: the parameters of the SQL function `enqueue`, checked by the caller.
+
+    Raises:
+        KeyReusedError: a key belongs to a different request.
+    """
+    query = "SELECT id, verdict FROM enqueue_many(%s)"
+    # Only a key can be a reason to take it back; and a transaction costs two round trips more.
+    keyed = any("idempotency_key" in task for task in tasks)
+    with pool.connection() as connection, connection.transaction() if keyed else nullcontext():
+        made = connection.cursor(row_factory=class_row(Made)).execute(query, (json(tasks),))
+        found = made.fetchall()
+        for place, each in enumerate(found):
+            if each.verdict == "key_reused":
+                raise KeyReusedError(place)
+    return found
+
+
+class DbApiConnection(Protocol):
+    """A connection of any driver whose placeholders are `%s`, such as psycopg or pg8000."""
+
+    def cursor(self) -> Any:
+        """Return a cursor."""
+
+
+def enqueue(  # noqa: PLR0913 - the parameters of the SQL function, by name
+    connection: DbApiConnection,
+    kind: str,
+    args: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    priority: int | None = None,
+    run_at: datetime | None = None,
+    max_retries: int | None = None,
+    idempotency_key: str | None = None,
+    deadline: datetime | None = None,
+) -> UUID:
+    """Enqueue a task in the transaction of a connection: it exists if and only if that commits.
+
+    Args:
+        connection: the caller's; it is not committed here.
+        kind: the name of a task's function.
+        args: its arguments, as JSON can carry them; checked when the task starts.
+        name: for people; default the kind.
+        priority: higher first, -100 to 100; default the kind's.
+        run_at: not before this moment.
+        max_retries: failures after which it is given up; default the kind's.
+        idempotency_key: the same key gives the same task, for a day.
+        deadline: not started by then, it is dropped as missed.
+
+    Returns:
+        The task's id.
+
+    Raises:
+        Exception: the driver's own error, for an unknown kind (SQLSTATE 22023) or a key that
+            has made a different task (23505).
+    """
+    query = """
+        SELECT CAST(enqueue(kind => CAST(%s AS text), args => CAST(%s AS jsonb),
+            name => CAST(%s AS text), priority => CAST(%s AS integer),
+            run_at => CAST(%s AS timestamptz), max_retries => CAST(%s AS integer),
+            idempotency_key => CAST(%s AS text), deadline => CAST(%s AS timestamptz)) AS text)
+        """
+    given = (kind, json(args or {}), name, priority, run_at, max_retries, idempotency_key, deadline)
+    cursor = connection.cursor()
+    try:
+        cursor.execute(query, given)
+        return UUID(cursor.fetchone()[0])
+    finally:
+        cursor.close()
+
+
+_SHOWN: LiteralString = """
+    task_id, name, (args -> 'processing_time')::text AS processing_time, status, kind, attempt,
+    failures, worker, priority, max_retries, uuid7_time(task_id) AS created_at, run_at, deadline,
+    started_at, finished_at, outcome, error, progress
+    """
+
+_LIVE: LiteralString = """
+    SELECT r.id AS task_id, r.name, r.job AS kind, r.args,
+        CASE WHEN r.token IS NULL THEN 1 ELSE 2 END AS status, r.attempt, r.failures, r.worker,
+        r.priority, r.max_retries, r.not_before AS run_at,
+        nullif(r.start_by, '-infinity') AS deadline, r.started_at,
+        NULL::timestamptz AS finished_at, NULL::text AS outcome, r.error, r.progress,
+        NULL::jsonb AS result
+    """
+
+_CLOSED: LiteralString = """
+    SELECT h.run_id AS task_id, h.name, h.job AS kind, h.args,
+        CASE WHEN h.outcome = 'completed' THEN 3 ELSE 4 END AS status, h.attempt, h.failures,
+        h.worker, h.priority, h.max_retries, h.due_at AS run_at, NULL::timestamptz AS deadline,
+        h.started_at, h.finished_at, h.outcome, h.error,
+        CASE WHEN h.outcome = 'completed' THEN 1::real END AS progress, h.result
+    FROM history h
+    """
+
+
+def get(pool: Pool, task: UUID) -> Row | None:
+    """Return a task wherever it is in its life, or None; with arguments and result.
+
+    These and `processing_time` are JSON text: a number of PostgreSQL's may have any length.
+    """
+    query: LiteralString = f"""
+        SELECT {_SHOWN}, args::text AS args, result::text AS result FROM ({_LIVE} FROM run r
+            WHERE r.id = %(task)s AND NOT r.scheduled
+            UNION ALL {_CLOSED} WHERE h.run_id = %(task)s AND h.closing
+                AND h.finished_at > uuid7_time(%(task)s) - interval '1 day') t
+        """
+    with pool.connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        return cursor.execute(query, {"task": task}).fetchone()
+
+
+def page(
+    pool: Pool, limit: int, *, status: int | None = None, before: UUID | None = None
+) -> list[Row]:
+    """Return tasks without arguments and results, newest first, each once whatever happens.
+
+    Two index walks: over live runs, and over what is closed by its outcome. A task's id grows
+    with time and never changes, so a page can't be moved by what happens between two pages.
+
+    Args:
+        pool: any.
+        limit: rows at most.
+        status: only tasks of this status.
+        before: go on after this one.
+    """
+    branches = [
+        f"({branch} ORDER BY task_id DESC LIMIT %(limit)s)"
+        for each, branch in _BRANCHES.items()
+        if status in (None, each)
+    ]
+    query = f"""
+        SELECT {_SHOWN} FROM ({" UNION ALL ".join(branches)}) t
+        ORDER BY task_id DESC LIMIT %(limit)s
+        """
+    newest = UUID(int=2**128 - 1)
+    parameters = {"limit": limit, "before": before or newest}
+    with pool.connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        return cursor.execute(query, parameters).fetchall()
+
+
+_BRANCHES: dict[int, LiteralString] = {
+    NEW: f"{_LIVE} FROM run r WHERE NOT r.scheduled AND r.token IS NULL AND r.id < %(before)s",
+    # What is under way is little, and is looked up as such, however much waits beside it.
+    PROCESSING: f"""{_LIVE} FROM (SELECT * FROM run WHERE token IS NOT NULL OFFSET 0) r
+        WHERE NOT r.scheduled AND r.id < %(before)s""",
+    COMPLETED: f"""{_CLOSED} WHERE h.closing AND h.outcome = 'completed'
+        AND h.run_id < %(before)s""",
+    ERROR: f"{_CLOSED} WHERE h.closing AND h.outcome <> 'completed' AND h.run_id < %(before)s",
+}
+
+
+def cancel(pool: Pool, task: UUID) -> bool:
+    """Cancel a task that is not over: at once if it waits, else its worker is told; False if none.
+
+    What waits is ended here, by the row's lock either before a claim or not at all. What runs is
+    marked: its worker reads that within a look, and if it comes back to wait, it is dropped.
+    """
+    query = """
+        WITH found AS MATERIALIZED (
+            SELECT * FROM run WHERE id = %(task)s AND NOT scheduled FOR UPDATE
+        ), told AS (
+            UPDATE run r SET start_by = '-infinity' FROM found f
+            WHERE r.id = f.id AND f.token IS NOT NULL
+        ), dropped AS (
+            DELETE FROM run r USING found f WHERE r.id = f.id AND f.token IS NULL
+        ), recorded AS (
+            INSERT INTO history (run_id, job, attempt, due_at, finished_at, outcome, error,
+                closing, name, args, priority, max_retries, failures)
+            SELECT id, job, attempt, due_at, now(), 'cancelled', 'cancelled', true, name, args,
+                priority, max_retries, failures
+            FROM found WHERE token IS NULL
+        )
+        SELECT FROM found
+        """
+    with pool.connection() as connection:
+        return connection.execute(query, {"task": task}).rowcount == 1
+
+
+def retry(pool: Pool, task: UUID) -> bool:
+    """Put a task back that ended in an error, with its attempts counted on; False if it is none.
+
+    Two at once: the second waits for the first, and finds that the row is the last no more.
+    """
+    query = """
+        WITH reopened AS (
+            UPDATE history SET closing = false
+            WHERE run_id = %(task)s AND closing AND outcome <> 'completed'
+                AND finished_at > uuid7_time(%(task)s) - interval '1 day'
+            RETURNING *
+        )
+        INSERT INTO run (id, job, scheduled, name, args, priority, max_retries, due_at, not_before,
+            attempt)
+        SELECT run_id, job, false, name, args, priority, max_retries, now(), now(), attempt
+        FROM reopened
+        """
+    with pool.connection() as connection:
+        return connection.execute(query, {"task": task}).rowcount == 1
+
+
+def attempts(pool: Pool, task: UUID) -> list[Row]:
+    """Return the finished attempts of a task, oldest first; without tracebacks."""
+    query = """
+        SELECT attempt, worker, started_at, finished_at, outcome, error,
+            extract(epoch FROM finished_at - started_at)::float8 AS duration_seconds
+        FROM history
+        WHERE run_id = %(task)s AND finished_at > uuid7_time(%(task)s) - interval '1 day'
+        ORDER BY attempt, finished_at
+        """
+    with pool.connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        return cursor.execute(query, {"task": task}).fetchall()
+
+
+def kinds(pool: Pool) -> list[Row]:
+    """Return the kinds of tasks that any worker has declared, with their arguments' schema."""
+    query = """
+        SELECT name, function, description, settings - 'args' AS settings, max_running, paused,
+            settings -> 'args' AS args
+        FROM job WHERE schedule IS NULL ORDER BY name
+        """
+    with pool.connection() as connection:
+        return connection.cursor(row_factory=dict_row).execute(query).fetchall()

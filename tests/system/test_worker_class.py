@@ -1,0 +1,88 @@
+"""The worker class told to end, to reload, or stuck: what becomes of requests under way."""
+
+import os
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.eventually import eventually
+from tests.system.echo_server import HALF_BODY, HALF_HEAD, Answer, Client, Serve, Server, request
+
+pytestmark = pytest.mark.usefixtures("many_descriptors")
+
+
+class Held(NamedTuple):
+    """A request that is under way until the test lets it go."""
+
+    client: Client
+    gate: int
+
+    def go(self) -> Answer:
+        """Let the application go on, and read its answer."""
+        os.write(self.gate, b"done")
+        os.close(self.gate)
+        return self.client.answer()
+
+
+def hold(server: Server, fifo: Path) -> Held:
+    """Start a request that waits for the FIFO."""
+    os.mkfifo(fifo)
+    client = server.client(request(str(fifo).encode(), path="/hold"))
+    # It opens for writing, without waiting, only when the application has it open for reading.
+    return Held(client, eventually(lambda: os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)))
+
+
+def test_term_finishes_the_request_under_way(serve: Serve, tmp_path: Path) -> None:
+    """Half-sent requests, idle and silent connections around it don't delay the end."""
+    server = serve("Patient", "--graceful-timeout", "60", "--keep-alive", "50")
+    for first in (HALF_HEAD, HALF_BODY, b"", request(b"x")):
+        server.client(first)
+    held = hold(server, tmp_path / "gate")
+    server.process.terminate()
+    eventually(lambda: "Handling signal: term" in server.log.read_text())
+    assert held.go()[::2] == (200, b"done")
+    assert server.process.wait(timeout=30) == 0
+
+
+def test_hup_drops_no_request(serve: Serve, tmp_path: Path) -> None:
+    """The old worker finishes what it has, the new one takes over."""
+    server = serve()
+    old = server.worker
+    server.client(HALF_HEAD)
+    held = hold(server, tmp_path / "gate")
+    server.process.send_signal(signal.SIGHUP)
+    eventually(lambda: server.log.read_text().count("Booting worker") == 2)
+    assert {server.post(b"x").status for _ in range(50)} == {200}
+    assert held.go().body == b"done"
+    old.wait(timeout=30)
+
+
+def test_worker_ends_after_its_master(serve: Serve) -> None:
+    """Whoever is connected."""
+    server = serve()
+    worker = server.worker
+    for first in (HALF_HEAD, HALF_BODY, b"", request(b"x")):
+        server.client(first)
+    server.process.kill()
+    server.process.wait()
+    worker.wait(timeout=20)  # less than gunicorn's graceful_timeout
+
+
+def test_worker_is_replaced_after_its_last_request(serve: Serve) -> None:
+    """`max_requests` is obeyed, half-sent requests or not."""
+    server = serve("Patient", "--max-requests", "20")
+    server.client(HALF_BODY)
+    old = server.worker
+    assert {server.post(b"x").status for _ in range(30)} == {200}
+    old.wait(timeout=30)
+
+
+def test_blocked_main_thread_is_aborted(serve: Serve) -> None:
+    """The heartbeat comes from the main thread, and the master listens to it."""
+    server = serve("Patient", "--timeout", "2")
+    worker = server.worker
+    worker.suspend()
+    eventually(lambda: "WORKER TIMEOUT" in server.log.read_text())
+    assert eventually(lambda: server.post(b"x").status == 200)

@@ -1,0 +1,52 @@
+"""Parameters: what stands in paths and queries, read strictly."""
+
+import re
+from uuid import UUID
+
+import falcon
+import falcon.routing
+
+from webapp.problems import Problem
+
+_DIGITS = 10
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+class TaskId(falcon.routing.BaseConverter):
+    """A UUID in a path, in its usual form; falcon's own converter also takes braces and more."""
+
+    def convert(self, value: str) -> UUID | None:
+        """Return it, or None: then there is no such path."""
+        return uuid(value)
+
+
+def uuid(text: str) -> UUID | None:
+    """Return a UUID in its usual form, or None if the text is none."""
+    return UUID(text) if _UUID.fullmatch(text) else None
+
+
+def one(request: falcon.Request, name: str) -> str | None:
+    """Return a parameter of the query that may be there once.
+
+    Raises:
+        Problem: 400 it comes twice.
+    """
+    values = request.get_param_as_list(name) or []
+    if len(values) > 1:
+        raise Problem(400, "invalid-parameter", f"{name} comes more than once.")
+    return values[0] if values else None
+
+
+def count(request: falcon.Request, name: str, default: int, largest: int) -> int:
+    """Return a number from 1 on.
+
+    Raises:
+        Problem: 400 it is none, or larger than the largest.
+    """
+    text = one(request, name)
+    if text is None:
+        return default
+    digits = text.isascii() and text.isdigit() and len(text) < _DIGITS
+    if not (digits and 1 <= int(text) <= largest):
+        raise Problem(400, "invalid-parameter", f"{name} is a number from 1 to {largest}.")
+    return int(text)

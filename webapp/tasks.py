@@ -1,0 +1,236 @@
+"""Tasks over HTTP: asked for, followed, cancelled, tried again."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+import falcon
+import orjson
+
+from cluster.database import Pool
+from cluster.job import Catalogue
+from cluster.nudge import nudge
+from cluster.store import tasks
+from webapp import bodies, idempotency, new_tasks, parameters
+from webapp.problems import Problem
+
+_PAGE, _LARGEST_PAGE = 100, 1000
+_BATCH_BYTES = 8 * 1024 * 1024
+_ARRIVING = 2
+"""Batches that a process reads at once: a thread reads a long body, and the client may be slow."""
+
+
+class Tasks:
+    """`/tasks`: all tasks, newest first; and a new one."""
+
+    def __init__(self, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:
+        self._pool = pool
+        self._catalogue = catalogue
+        self._posted = posted
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with a page, optionally of one status.
+
+        Raises:
+            Problem: 400 no such status, limit or cursor.
+        """
+        limit = parameters.count(request, "limit", _PAGE, _LARGEST_PAGE)
+        status = _status(parameters.one(request, "status"))
+        rows = tasks.page(self._pool, limit, status=status, before=_cursor(request))
+        if len(rows) == limit:
+            following = {"limit": limit, "cursor": rows[-1]["task_id"]}
+            if status:
+                following["status"] = status
+            response.append_link(f"{request.path}?{urlencode(following)}", "next")
+        bodies.answer(response, [shown(row) for row in rows])
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with the id once the task is stored; the same again for the same key.
+
+        Raises:
+            Problem: 400 no JSON, 422 a field is wrong or the key belongs to another request.
+        """
+        key = idempotency.key(request)
+        task = bodies.read(request, new_tasks.NewTask)
+        if key is not None:
+            if task.idempotency_key not in (None, key):
+                reason = "the header Idempotency-Key says something else"
+                raise bodies.invalid([("idempotency_key", reason)])
+            task.idempotency_key = key
+        (made,) = _enqueue(self._pool, [new_tasks.asked(self._catalogue, task)], self._posted)
+        response.location = f"/tasks/{made.id}"
+        bodies.answer(response, {"task_id": made.id}, falcon.HTTP_201)
+
+
+class TaskBatch:
+    """`POST /tasks/batch`: up to 10,000 new tasks, all or none."""
+
+    body_limit = _BATCH_BYTES
+
+    def __init__(self, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:
+        self._pool = pool
+        self._catalogue = catalogue
+        self._posted = posted
+        self._arriving = threading.BoundedSemaphore(_ARRIVING)
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with the ids, in the order of the tasks.
+
+        Raises:
+            Problem: 400 no JSON, 422 a field of a task is wrong, 503 too many batches at once.
+        """
+        if not self._arriving.acquire(blocking=False):
+            problem = Problem(503, "busy", "Other batches are being read; try again.")
+            problem.headers = {"Retry-After": "1", "Connection": "close"}
+            raise problem
+        try:
+            data = bodies.parse(request, _BATCH_BYTES)
+        finally:
+            self._arriving.release()
+        made = _enqueue(self._pool, list(new_tasks.batch(self._catalogue, data)), self._posted)
+        bodies.answer(response, [{"task_id": each.id} for each in made], falcon.HTTP_201)
+
+
+class Task:
+    """`/tasks/{task_id}`: one task, wherever it is in its life."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, task: UUID) -> None:
+        """Answer with the task.
+
+        Raises:
+            Problem: 404 unknown task.
+        """
+        bodies.answer(response, shown(find(self._pool, task)))
+
+    def on_delete(self, _request: falcon.Request, response: falcon.Response, task: UUID) -> None:
+        """Cancel: 200 if it will never run, 202 if it runs and has been told to stop.
+
+        Raises:
+            Problem: 404 unknown task, 409 it is over.
+        """
+        done = tasks.cancel(self._pool, task)
+        row = find(self._pool, task)
+        if not done:
+            raise Problem(409, "task-over", f"The task is over: {_name(row)}.")
+        running = row["status"] == tasks.PROCESSING
+        bodies.answer(response, shown(row), falcon.HTTP_202 if running else falcon.HTTP_200)
+
+
+class TaskRetry:
+    """`POST /tasks/{task_id}/retry`: try an ERROR again."""
+
+    def __init__(self, pool: Pool, posted: threading.Condition) -> None:
+        self._pool = pool
+        self._posted = posted
+
+    def on_post(self, _request: falcon.Request, response: falcon.Response, task: UUID) -> None:
+        """Answer with the task, which waits again.
+
+        Raises:
+            Problem: 404 unknown task, 409 it did not end in an error.
+        """
+        done = tasks.retry(self._pool, task)
+        row = find(self._pool, task)
+        if not done:
+            raise Problem(409, "task-not-failed", f"The task is {_name(row)}, not ERROR.")
+        _wake(self._posted)
+        bodies.answer(response, shown(row), falcon.HTTP_202)
+
+
+class TaskAttempts:
+    """`GET /tasks/{task_id}/attempts`: its finished attempts, oldest first."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, task: UUID) -> None:
+        """Answer with the list.
+
+        Raises:
+            Problem: 404 unknown task.
+        """
+        find(self._pool, task)
+        bodies.answer(response, tasks.attempts(self._pool, task))
+
+
+class Kinds:
+    """`GET /kinds`: the kinds of tasks, and the arguments that each takes."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with the list."""
+        bodies.answer(response, tasks.kinds(self._pool))
+
+
+def find(pool: Pool, task: UUID) -> dict[str, Any]:
+    """Return a task.
+
+    Raises:
+        Problem: 404 there is none.
+    """
+    row = tasks.get(pool, task)
+    if row is None:
+        raise Problem(404, "unknown-task", f"There is no task {task}.")
+    return row
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task as the contract shows it; in a list without arguments and result."""
+    texts = {key: _json(row[key]) for key in _JSON_TEXT if key in row}
+    return {**row, "status_name": _name(row), **texts}
+
+
+def _json(text: str | None) -> orjson.Fragment | None:
+    return None if text is None else orjson.Fragment(text)
+
+
+_JSON_TEXT = ("processing_time", "args", "result")
+
+
+def _enqueue(
+    pool: Pool, asked: list[dict[str, Any]], posted: threading.Condition
+) -> list[tasks.Made]:
+    try:
+        made = tasks.enqueue_many(pool, asked)
+    except tasks.KeyReusedError as error:
+        detail = "This idempotency key belongs to a different request."
+        raise Problem(422, "idempotency-key-reused", detail, place=error.place) from error
+    _wake(posted)
+    return made
+
+
+def _wake(posted: threading.Condition) -> None:
+    """Wake our own job thread, and the remote workers that wait in this process."""
+    nudge.set()
+    with posted:
+        posted.notify_all()
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return tasks.STATUS_NAMES[row["status"]]
+
+
+def _status(text: str | None) -> int | None:
+    if text is None:
+        return None
+    for number, name in tasks.STATUS_NAMES.items():
+        if text in (str(number), name):
+            return number
+    there = ", ".join(f"{number} ({name})" for number, name in tasks.STATUS_NAMES.items())
+    raise Problem(400, "invalid-parameter", f"status is one of {there}.")
+
+
+def _cursor(request: falcon.Request) -> UUID | None:
+    text = parameters.one(request, "cursor")
+    cursor = parameters.uuid(text) if text is not None else None
+    if text is not None and cursor is None:
+        detail = "cursor is what the Link header of the page before gave."
+        raise Problem(400, "invalid-parameter", detail)
+    return cursor
