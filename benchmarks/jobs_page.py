@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 import httpx
 import psycopg
@@ -60,10 +61,15 @@ def main() -> None:
                 print(f"{rows:>9} rows  {path:<20} {took}")
 
 
+def make_days(connection: psycopg.Connection[Any]) -> None:
+    """Make the partitions of the thirty days before today."""
+    connection.execute(_DAYS)
+
+
 def _fill(url: str, rows: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         if rows:
-            connection.execute(_DAYS)
+            make_days(connection)
             connection.execute(_FILL, {"rows": rows})
         connection.execute("VACUUM ANALYZE history")
 
