@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from cluster.database import Pool
 from cluster.process import Identity
 from cluster.run import Claim
+from cluster.spread import OPENING_SLOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,12 @@ def send(connection: Connection[Any], ask: Ask) -> Cursor[dict[str, Any]]:
     locked: list[str] = []
     if ask.limited:
         locked = [row[0] for row in connection.execute(_LOCK, (list(ask.limited),)).fetchall()]
-    parameters = {**asdict(ask), "jobs": list(ask.jobs), "locked": locked}
+    parameters = {
+        **asdict(ask),
+        "jobs": list(ask.jobs),
+        "locked": locked,
+        "opening_slots": OPENING_SLOTS,
+    }
     return connection.cursor(row_factory=dict_row).execute(_CLAIM, parameters)
 
 
@@ -143,15 +149,17 @@ _CLAIM = """
     ), candidate AS MATERIALIZED (
         -- From level to level until there are enough; of one priority the longest due comes first.
         SELECT c.*, h.name, h.schedule, h.timezone, h.room,
-            greatest(c.not_before, h.opens_at) + %(phase)s::float8 * c.spread AS opens_at
+            greatest(c.not_before, h.opens_at) + %(phase)s::float8 * c.slot AS opens_at
         FROM (SELECT * FROM head WHERE due AND claimable AND room > 0
             ORDER BY priority DESC, not_before) h
         CROSS JOIN LATERAL (
-            SELECT r.id, r.priority, r.not_before, r.spread FROM run r
+            SELECT r.id, r.priority, r.not_before, s.slot
+            FROM run r CROSS JOIN LATERAL (SELECT r.spread * CASE
+                WHEN r.not_before < h.opens_at THEN %(opening_slots)s::integer ELSE 1 END) s(slot)
             WHERE r.job = h.name AND r.priority = h.priority AND r.token IS NULL
                 AND r.not_before <= now() AND (r.start_by IS NULL OR r.start_by > now())
                 AND greatest(r.not_before, h.opens_at)
-                    + (%(load)s::integer + %(phase)s::float8) * r.spread <= now()
+                    + (%(load)s::integer + %(phase)s::float8) * s.slot <= now()
             ORDER BY r.not_before, r.id
             LIMIT h.room
             FOR UPDATE SKIP LOCKED) c
@@ -173,13 +181,14 @@ _CLAIM = """
             JOIN LATERAL (SELECT w.id, w.name FROM worker w
                 WHERE w.id = %(worker)s AND w.lease_until > now() AND b.id IS NOT NULL
                 FOR KEY SHARE SKIP LOCKED) me ON true
-        WHERE r.id = b.id AND b.place <= b.room AND b.opens_at + b.load * b.spread <= now()
+        WHERE r.id = b.id AND b.place <= b.room AND b.opens_at + b.load * b.slot <= now()
         RETURNING r.*, b.schedule, b.timezone
     )
     SELECT now() AS now,
         (SELECT min(least(now() + interval '1 day', greatest(n.not_before, h.opens_at)
                 + (%(load)s::integer + (SELECT count(*) FROM claimed) + %(phase)s::float8)
-                * n.spread))
+                * n.spread
+                * CASE WHEN n.not_before < h.opens_at THEN %(opening_slots)s::integer ELSE 1 END))
             FROM head h CROSS JOIN LATERAL (
                 SELECT r.not_before, r.spread FROM run r
                 WHERE r.job = h.name AND r.priority = h.priority AND r.token IS NULL

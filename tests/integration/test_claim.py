@@ -38,17 +38,21 @@ from tests.integration.builders import (
     phase=st.floats(0, 0.999),
     age=st.floats(0, 30),
     every=st.floats(0, 5),
+    opening=st.booleans(),
 )
 def test_the_statement_follows_the_spread_rule(
-    pool: Pool, load: int, phase: float, age: float, every: float
+    pool: Pool, load: int, phase: float, age: float, every: float, opening: bool
 ) -> None:
     execute(pool, "DELETE FROM run")
     execute(pool, "DELETE FROM worker")
     worker = a_worker(pool)
     run = tasks(pool, 1, ago=age, spread=every)[0]
-    due = value(pool, "SELECT not_before FROM run WHERE id = %s", run)
+    since = value(pool, "SELECT not_before FROM run WHERE id = %s", run)
+    if opening:
+        since += timedelta(seconds=0.5)
+    execute(pool, "UPDATE opening SET opens_at = %s", since)
     found = look(pool, worker, load=load, phase=phase)
-    opens = due + timedelta(seconds=spread.opens_after(load, phase, every))
+    opens = since + timedelta(seconds=spread.opens_after(load, phase, every, opening=opening))
     assume(abs(found.now - opens) > timedelta(milliseconds=1))
     assert bool(found.claims) == (opens < found.now)
     if not found.claims:
@@ -146,14 +150,14 @@ def test_nothing_starts_before_the_opening(pool: Pool) -> None:
     found = look(pool, worker, load=2, phase=0.5)
     assert found.claims == []
     opening = value(pool, "SELECT opens_at FROM opening")
-    assert found.wake_at == opening + timedelta(seconds=2.5)
+    assert found.wake_at == opening + timedelta(seconds=spread.OPENING_SLOTS * 2.5)
 
 
 def test_the_spread_counts_from_the_opening(pool: Pool) -> None:
     tasks(pool, 1, ago=1000, spread=10)
     worker = a_worker(pool)
     execute(pool, "UPDATE opening SET opens_at = now() - interval '5 s'")
-    assert look(pool, worker, phase=0.9).claims == []
+    assert look(pool, worker, phase=0.2).claims == []
     assert look(pool, worker, phase=0.1).claims
 
 
