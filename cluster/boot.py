@@ -17,6 +17,7 @@ from cluster.job import JobError, catalogue
 from cluster.nudge import leaving, nudge
 from cluster.runner import Runner
 from cluster.settings import Settings
+from cluster.store.guard import TokenGuard
 from cluster.worker import Worker
 
 _APP_LOAD_ERROR = 4
@@ -89,6 +90,7 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
             connect=lent.connection,
             apart=partial(perform_apart, url=url),
             wake=nudge.set,
+            guard=TokenGuard(catalogue),
         ),
         lease_seconds=settings.lease_seconds,
         alive=alive,

@@ -3,17 +3,13 @@
 import traceback
 from dataclasses import dataclass
 
-import orjson
-
-from cluster.arguments import ArgumentError, holds_nul
+from cluster.arguments import ArgumentError
 from cluster.job import Job
 from cluster.run import Discard, RetryIn, Run, RunStopped
+from cluster.values import ValueMisfitError, kept
 
 _LONGEST = 8192
 """Characters kept of an error's text and of its traceback's end."""
-
-RESULT_BYTES = 64 * 1024
-"""Of JSON, that a function may return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +23,7 @@ class Result:
         value: what it returned, as JSON text.
         retry_in: seconds that it asked for.
         final: it shall not be tried again.
+        written: its end is in the database already, by `Run.finish`.
     """
 
     outcome: str
@@ -35,6 +32,7 @@ class Result:
     value: str | None = None
     retry_in: float | None = None
     final: bool = False
+    written: bool = False
 
 
 def perform(job: Job, run: Run, args: str | None) -> Result:
@@ -48,10 +46,11 @@ def perform(job: Job, run: Run, args: str | None) -> Result:
     try:
         value = job.call(run, args)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a job must not end its thread
-        return _raised(error, run)
-    if run.stopped:
-        return Result(run.stopped, "told to stop")
-    return _returned(value)
+        result = _raised(error, run)
+    else:
+        result = Result(run.stopped, "told to stop") if run.stopped else _returned(value)
+    # What the function has committed is so, whatever it came to afterwards.
+    return Result("completed", written=True) if run.finished else result
 
 
 def _raised(error: BaseException, run: Run) -> Result:
@@ -79,15 +78,9 @@ def _returned(value: object) -> Result:
     if value is None:
         return Result("completed")
     try:
-        text = orjson.dumps(value)
-    except TypeError as error:
-        return Result("failed", f"its result does not fit JSON: {error}", final=True)
-    if len(text) > RESULT_BYTES:
-        reason = f"its result has {len(text)} bytes of JSON, more than {RESULT_BYTES}"
-        return Result("failed", reason, final=True)
-    if holds_nul(text.decode()):
-        return Result("failed", "its result holds a NUL, which PostgreSQL can't keep", final=True)
-    return Result("completed", value=text.decode())
+        return Result("completed", value=kept(value))
+    except ValueMisfitError as error:
+        return Result("failed", f"its result {error}", final=True)
 
 
 def storable(text: str) -> str:

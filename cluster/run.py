@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
+from typing import Any, Protocol
 from uuid import UUID
 
+import orjson
 import psycopg
 from structlog.stdlib import BoundLogger
 
 from cluster import log
+from cluster.values import kept
 
 Connection = psycopg.Connection[tuple[object, ...]]
 Connect = Callable[[], AbstractContextManager[Connection]]
@@ -58,6 +62,7 @@ class Claim:
         name: of a task, for people.
         args: of a task, as JSON text; None for a scheduled run.
         max_retries: of a task that has its own.
+        checkpoint: what an attempt before this one has kept, as JSON text.
     """
 
     id: UUID
@@ -75,11 +80,73 @@ class Claim:
     name: str | None
     args: str | None
     max_retries: int | None
+    checkpoint: str | None
 
     @property
     def suspect(self) -> bool:
         """Whether one more death would park it."""
         return self.crashes >= MAX_CRASHES - 1
+
+
+class Standing(Enum):
+    """What the database says of an attempt that wants to commit."""
+
+    CURRENT = "current"
+    CANCELLED = "cancelled"
+    LOST = "interrupted"  # somebody else's by now
+
+
+class Guard(Protocol):
+    """What a run's transaction asks the database just before it commits.
+
+    Each holds the run's row until the transaction ends, so that whoever takes the run over waits
+    for it, and finds what it has written.
+    """
+
+    def hold(self, connection: Connection, claim: Claim) -> Standing:
+        """Say how the attempt stands."""
+
+    def keep(self, connection: Connection, claim: Claim, checkpoint: str) -> None:
+        """Write a checkpoint, as JSON text."""
+
+    def finish(self, connection: Connection, claim: Claim, value: str | None) -> None:
+        """End the run as completed, with a result as JSON text."""
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """What a block of `Run.transaction` wants written with its commit, as JSON text."""
+
+    checkpoint: str | None = None
+    finished: bool = False
+    value: str | None = None
+
+
+class Checkpoint:
+    """What a run keeps for its next attempt: call it to keep a value, read `value` to find it.
+
+    Attributes:
+        value: what was kept last, by this attempt or by one before it; None if nothing was.
+    """
+
+    def __init__(self, run: "Run", text: str | None) -> None:
+        self._run = run
+        self.value: Any = None if text is None else orjson.loads(text)
+
+    def __call__(self, value: object) -> None:
+        """Keep a value of at most 64 KiB of JSON, for good once this returns.
+
+        Inside `Run.transaction` it is kept if and only if the block commits.
+
+        Raises:
+            ValueMisfitError: it does not fit.
+            RunStopped: the attempt is over: cancelled, or taken over by somebody else.
+            psycopg.OperationalError: the database can't be reached.
+        """
+        text = kept(value)
+        with self._run.joined() as transaction:
+            transaction.checkpoint = text
+        self.value = orjson.loads(text)
 
 
 class Run:
@@ -94,10 +161,11 @@ class Run:
         token: UUID of this attempt, for outside systems as an idempotency key or fencing token.
         fence: grows with every attempt in this database, for outside systems that compare.
         worker: `host:pid` of the worker that performs it.
+        checkpoint: see `Checkpoint`.
         log: a logger whose lines carry worker, job, run and attempt.
     """
 
-    def __init__(self, claim: Claim, connect: Connect) -> None:
+    def __init__(self, claim: Claim, connect: Connect, guard: Guard | None = None) -> None:
         self.id = claim.id
         self.job = claim.job
         self.name = claim.name or claim.job
@@ -106,10 +174,15 @@ class Run:
         self.token = claim.token
         self.fence = claim.fence
         self.worker = claim.worker
+        self.checkpoint = Checkpoint(self, claim.checkpoint)
         self.log: BoundLogger = log.get("job").bind(
             worker=claim.worker, job=claim.job, run=str(claim.id), attempt=claim.attempt
         )
+        self._claim = claim
         self._connect = connect
+        self._guard = guard
+        self._here = threading.local()
+        self._finished = False
         self._stop = threading.Event()
         self._reason = ""
         self._seen = False
@@ -147,6 +220,87 @@ class Run:
         """
         with self._connect() as connection:
             yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Lend a connection in a transaction that commits only while this attempt is current.
+
+        An attempt whose worker was declared dead, or that was cancelled, may still be running
+        somewhere; what it does in here is rolled back then. With `finish` as well, the effect and
+        the completion of the run are one commit, so that the effect happens exactly once.
+
+        Raises:
+            RunStopped: the attempt is over; nothing was committed.
+            psycopg.OperationalError: the database can't be reached. If it was lost during the
+                commit, nobody knows whether that took place; the next attempt will see.
+            RuntimeError: inside another one, or after `finish`.
+        """
+        if self._within or self._finished:
+            raise RuntimeError("a run's transaction neither nests, nor follows its end")
+        self.check()
+        with self._connect() as connection:
+            within = self._here.transaction = _Transaction()
+            try:
+                with connection.transaction():
+                    yield connection
+                    self._seal(connection, within)
+            finally:
+                self._here.transaction = None
+        self._finished = within.finished
+
+    @contextmanager
+    def joined(self) -> Iterator[_Transaction]:
+        """Write with the commit of the transaction we are in, or else with one of our own."""
+        if self._within:
+            yield self._within
+            return
+        with self.transaction():
+            assert self._within  # noqa: S101 - that is what it is for
+            yield self._within
+
+    def finish(self, result: object = None) -> None:
+        """End the run as completed, in the commit of the transaction we are in.
+
+        What the function does or returns afterwards changes nothing any more.
+
+        Args:
+            result: of a task; at most 64 KiB of JSON.
+
+        Raises:
+            ValueMisfitError: the result does not fit.
+            RuntimeError: outside of `transaction`.
+        """
+        if not self._within:
+            raise RuntimeError("a run is finished inside of its transaction")
+        self._within.value = None if result is None else kept(result)
+        self._within.finished = True
+
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` was committed."""
+        return self._finished
+
+    @property
+    def _within(self) -> _Transaction | None:
+        """The transaction that the calling thread is in."""
+        return getattr(self._here, "transaction", None)
+
+    def _seal(self, connection: Connection, within: _Transaction) -> None:
+        """Let the commit that follows take place only if the attempt is the current one.
+
+        Last thing, so that the row of the run is held for a moment only: a heartbeat that has
+        progress to write there would wait.
+        """
+        if self._guard is None:
+            raise RuntimeError("this run has no database")
+        standing = self._guard.hold(connection, self._claim)
+        if standing is not Standing.CURRENT:
+            self.stop(standing.value)
+            self.check()
+        if within.finished:
+            self._guard.finish(connection, self._claim, within.value)
+        elif within.checkpoint is not None:
+            self._guard.keep(connection, self._claim, within.checkpoint)
 
     def stop(self, reason: str) -> None:
         """Tell the run to stop, with the outcome it shall end with. For the worker."""

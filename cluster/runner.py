@@ -9,7 +9,7 @@ from uuid import UUID
 
 from cluster.job import Job
 from cluster.perform import Result, perform
-from cluster.run import Claim, Connect, Run
+from cluster.run import Claim, Connect, Guard, Run
 
 Apart = Callable[[Claim, Run], Result]
 
@@ -41,12 +41,14 @@ class Runner:
         connect: lends the runs a connection.
         apart: performs a claim in a process of its own; for suspects.
         wake: called from a run's thread when a result waits.
+        guard: of the runs' own transactions; None where there is no database.
     """
 
     slots: int
     connect: Connect
     apart: Apart
     wake: Callable[[], None]
+    guard: Guard | None = None
     _attempts: dict[UUID, Attempt] = field(default_factory=dict)
     _queue: SimpleQueue[Attempt] = field(default_factory=SimpleQueue)
     _results: SimpleQueue[tuple[Attempt, Result]] = field(default_factory=SimpleQueue)
@@ -59,7 +61,7 @@ class Runner:
 
     def start(self, claim: Claim, job: Job) -> None:
         """Perform a claim in a thread; its result comes by `results`."""
-        run = Run(claim, self.connect)
+        run = Run(claim, self.connect, self.guard)
         attempt = Attempt(claim, job, run, time.monotonic() + job.timeout)
         self._attempts[claim.token] = attempt
         if self._threads < min(len(self._attempts), self.slots):

@@ -220,10 +220,13 @@ class Worker:
 
     def _collect(self) -> None:
         """Decide about new results; those whose answer was lost are still there."""
-        self._unwritten += [
-            ending_of(attempt.claim, attempt.job, result, self._clock.now())
-            for attempt, result in self._runner.results()
-        ]
+        for attempt, result in self._runner.results():
+            ending = ending_of(attempt.claim, attempt.job, result, self._clock.now())
+            if result.written:
+                self._runner.forget(ending.token)
+                _report(self._log, ending, fenced=False)
+            else:
+                self._unwritten.append(ending)
 
     def _written(self, ended: list[runs.Ended]) -> None:
         """Give the slots back of what is written."""

@@ -3,7 +3,7 @@
 import hashlib
 
 from cluster import Run, job
-from jobs.sample import SAMPLE, found, query, steps
+from jobs.sample import SAMPLE, found, keep, query, steps
 
 
 @job(name="audit-ledger", schedule="*/5 * * * *", **SAMPLE)
@@ -74,16 +74,17 @@ def lateness(run: Run) -> None:
 @job(name="digest-ledger", schedule="7 * * * *", **SAMPLE)
 def digest(run: Run) -> None:
     """Chain the postings into one SHA-256, a thousand at a step, as a seal over the ledger."""
-    seal, last, count = hashlib.sha256(), 0, 0
-    for _ in steps(run):
+    done = run.checkpoint.value or {"seal": "", "last": 0, "postings": 0, "waited": 0.0}
+    for waited in steps(run, done["waited"]):
         rows = query(
             run,
             "SELECT id, user_id, amount, balance FROM ledger WHERE id > %(last)s"
             " ORDER BY id LIMIT 1000",
-            {"last": last},
+            {"last": done["last"]},
         )
         for row in rows:
-            seal.update(repr(row).encode())
-        count += len(rows)
-        last = rows[-1][0] if rows else last
-    found(run, postings=count, last_posting=last, sha256=seal.hexdigest())
+            done["seal"] = hashlib.sha256(f"{done['seal']}{row!r}".encode()).hexdigest()
+        done["postings"] += len(rows)
+        done["last"] = rows[-1][0] if rows else done["last"]
+        keep(run, {**done, "waited": waited})
+    found(run, postings=done["postings"], last_posting=done["last"], sha256=done["seal"])

@@ -12,7 +12,7 @@ from jobs.sample import SAMPLE, found, query, steps
 def roll_up(run: Run) -> None:
     """Roll up runs by job, hour and outcome, one hour of the last day at a step."""
     rows = 0
-    for step in steps(run):
+    for step, _ in enumerate(steps(run)):
         # An hour is written anew as a whole, so doing it twice does no harm.
         rows += len(
             query(

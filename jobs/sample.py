@@ -18,22 +18,32 @@ _PATIENCE = 30
 """Tries, about a minute in all."""
 
 
-def steps(run: Run) -> Iterator[int]:
-    """Yield 0, 1, 2 … every two seconds, for RONIN_SAMPLE_SECONDS at least, telling progress.
+def steps(run: Run, waited: float = 0.0) -> Iterator[float]:
+    """Yield the seconds waited so far, every two seconds, until RONIN_SAMPLE_SECONDS are over.
 
-    Small steps with a rest between them: a sample job must not slow HTTP down.
+    Small steps with a rest between them: a sample job must not slow HTTP down. Tells progress.
+
+    Args:
+        run: of the job.
+        waited: seconds that an attempt before this one has waited.
     """
     total = settings.load().sample_seconds
-    begun = time.monotonic()
-    step = 0
+    begun = time.monotonic() - waited
     while True:
-        yield step
-        step += 1
+        yield time.monotonic() - begun
         left = total - (time.monotonic() - begun)
         run.progress(1 - left / total if left > 0 else 1.0)
         if left <= 0:
             return
         run.wait(min(_STEP_SECONDS, left))
+
+
+def keep(run: Run, value: object) -> None:
+    """Keep a checkpoint if the database is there; the next step keeps another one."""
+    try:
+        run.checkpoint(value)
+    except psycopg.OperationalError as error:
+        run.log.warning("a checkpoint is not kept", reason=str(error).split("\n")[0])
 
 
 def query(

@@ -80,6 +80,7 @@ CREATE TABLE IF NOT EXISTS run (
     started_at timestamptz,
     progress real,
     sequence bigint NOT NULL DEFAULT 0, -- of the last word on its progress; an older one is late
+    checkpoint jsonb, -- what an attempt has kept for the next one
     name text, -- of a task, for people
     args jsonb,
     max_retries smallint, -- of a task that has its own

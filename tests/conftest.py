@@ -7,12 +7,17 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from cluster import database, embedded, log
 from cluster.database import Pool
 from cluster.migrate import migrate
+
+# A busy machine is no reason to fail.
+settings.register_profile("ronin", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ronin")
 
 
 @pytest.fixture(scope="session", autouse=True)

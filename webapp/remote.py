@@ -15,8 +15,9 @@ from cluster import lending
 from cluster.database import Pool
 from cluster.job import Catalogue
 from cluster.nudge import leaving, nudge
-from cluster.perform import RESULT_BYTES, Result, storable
+from cluster.perform import Result, storable
 from cluster.run import Claim
+from cluster.values import MOST_BYTES
 from webapp import bodies, new_tasks, parameters, tasks
 from webapp.problems import Problem
 
@@ -182,7 +183,7 @@ class _Report:
 class TaskComplete(_Report):
     """`POST /tasks/{task_id}/complete`: it is done, with a result."""
 
-    body_limit = RESULT_BYTES + 1024
+    body_limit = MOST_BYTES + 1024
 
     def on_post(self, request: falcon.Request, response: falcon.Response, task: UUID) -> None:
         """Write it.

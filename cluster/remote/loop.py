@@ -352,5 +352,6 @@ def _claim_of(task: dict[str, Any], worker: str) -> Claim:
         started_at=datetime.fromisoformat(task["started_at"]),
         worker=worker,
         args=json.dumps(task["args"]),
+        checkpoint=None,
         **{name: task[name] for name in same},
     )

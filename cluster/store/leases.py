@@ -107,10 +107,15 @@ def beat(pool: Pool, worker: UUID, held: Sequence[tuple[UUID, float | None]]) ->
         WITH renewed AS (
             UPDATE worker SET lease_until = now() + lease WHERE id = %(worker)s RETURNING id
         ), told AS (
-            UPDATE run SET progress = h.progress
-            FROM unnest(%(tokens)s::uuid[], %(fractions)s::real[]) AS h (token, progress)
-            WHERE run.worker_id = %(worker)s AND run.token = h.token
-                AND run.progress IS DISTINCT FROM h.progress
+            -- A row that a run's own transaction holds is left for the next beat: the lease
+            -- must not wait for a job.
+            UPDATE run SET progress = h.progress FROM (
+                SELECT r.id, h.progress
+                FROM unnest(%(tokens)s::uuid[], %(fractions)s::real[]) AS h (token, progress)
+                    JOIN run r ON r.worker_id = %(worker)s AND r.token = h.token
+                        AND r.progress IS DISTINCT FROM h.progress
+                FOR NO KEY UPDATE OF r SKIP LOCKED) h
+            WHERE run.id = h.id
         ), given_back AS (
             UPDATE run SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
                 started_at = NULL, progress = NULL, attempt = attempt - 1

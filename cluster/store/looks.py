@@ -206,7 +206,8 @@ _CLAIM = """
             AND r.token IS NOT NULL AND r.start_by = '-infinity') AS cancelled,
         EXISTS (SELECT FROM run r WHERE r.token IS NULL AND r.start_by <= now()) AS unwanted,
         c.id, c.job, c.schedule, c.timezone, c.due_at, c.attempt, c.token, c.fence, c.started_at,
-        c.failures, c.crashes, c.worker, c.name, c.args::text AS args, c.max_retries
+        c.failures, c.crashes, c.worker, c.name, c.args::text AS args, c.max_retries,
+        c.checkpoint::text AS checkpoint
     FROM (VALUES (1)) AS one LEFT JOIN claimed c ON true
     """
 

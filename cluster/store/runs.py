@@ -103,11 +103,17 @@ def finish(pool: Pool, endings: Sequence[Ending]) -> list[Ended]:
         return _ended(connection, rows, _finish(connection, rows).fetchall())
 
 
+def finish_in(connection: Connection[Any], ending: Ending) -> None:
+    """Write how an attempt ended in a transaction of the caller, who holds the row of the run."""
+    _finish(connection, _rows([ending]))
+
+
 def held(pool: Pool, run: UUID, token: UUID) -> Held | None:
     """Return the task under way that has this token, or None."""
     query = """
         SELECT id, job, NULL AS schedule, 'UTC' AS timezone, due_at, attempt, token, fence,
-            started_at, failures, crashes, worker, name, args::text AS args, max_retries, worker_id,
+            started_at, failures, crashes, worker, name, args::text AS args, max_retries,
+            checkpoint::text AS checkpoint, worker_id,
             start_by IS NOT DISTINCT FROM '-infinity' AS cancelled
         FROM run WHERE id = %s AND token = %s AND NOT scheduled
         """
@@ -209,8 +215,9 @@ _FINISH: LiteralString = f"""
     ), next AS (
         UPDATE run r SET id = uuid7(), token = NULL, fence = NULL, worker_id = NULL,
             worker = NULL, started_at = NULL, progress = NULL, attempt = 0, failures = 0,
-            crashes = 0, error = NULL, due_at = h.next_at, not_before = greatest(h.next_at, now()),
-            priority = h.priority, spread = make_interval(secs => h.spread)
+            crashes = 0, error = NULL, checkpoint = NULL, due_at = h.next_at,
+            not_before = greatest(h.next_at, now()), priority = h.priority,
+            spread = make_interval(secs => h.spread)
         FROM held h WHERE r.id = h.run_id AND h.retry_in IS NULL AND h.next_at IS NOT NULL
     ), over AS (
         DELETE FROM run r USING held h

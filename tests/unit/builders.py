@@ -38,6 +38,7 @@ def a_claim(**fields: Any) -> Claim:
         "name": None,
         "args": None,
         "max_retries": None,
+        "checkpoint": None,
     }
     return Claim(**{**defaults, **fields})
 

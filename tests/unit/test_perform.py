@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from cluster import Discard, RetryIn, Run
 from cluster.job import Job
-from cluster.perform import RESULT_BYTES, Result, perform, storable
+from cluster.perform import Result, perform, storable
+from cluster.values import MOST_BYTES
 from tests.unit.builders import a_claim, a_job, no_connection
 
 
@@ -72,11 +73,11 @@ def test_what_postgresql_cannot_keep_fails_for_good(value: object) -> None:
     assert "NUL" in (result.error or "")
 
 
-@pytest.mark.parametrize(("length", "outcome"), [(RESULT_BYTES, "completed"), (0, "failed")])
+@pytest.mark.parametrize(("length", "outcome"), [(MOST_BYTES, "completed"), (0, "failed")])
 def test_a_result_has_a_largest_size(length: int, outcome: str) -> None:
-    result = returning("x" * ((length or RESULT_BYTES + 1) - 2))
+    result = returning("x" * ((length or MOST_BYTES + 1) - 2))
     assert (result.outcome, result.final) == (outcome, outcome == "failed")
-    assert outcome == "completed" or str(RESULT_BYTES) in (result.error or "")
+    assert outcome == "completed" or str(MOST_BYTES) in (result.error or "")
 
 
 def test_a_result_that_contains_itself_fails_for_good() -> None:
