@@ -5,7 +5,7 @@ import inspect
 import random
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -17,6 +17,9 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 _YEAR = 366 * 86400.0
 """Seconds; a delay that the database can't add to its clock would block whoever writes it."""
+
+_TOO_LATE = 60.0
+"""Seconds; more than a restart takes, and less than most schedules' distance."""
 
 
 class JobError(Exception):
@@ -46,6 +49,7 @@ class Job(BaseModel):
     max_running: int | None = Field(None, ge=1, le=100_000)
     remote: bool = False
     at_once: bool = False
+    catch_up: Literal["one", "all", "none"] = "one"
 
     @field_validator("timeout", "retry_delay", "retry_longest", "spread", mode="before")
     @classmethod
@@ -63,6 +67,8 @@ class Job(BaseModel):
     def _callable_by_us(self) -> "Job":
         if self.schedule is None:
             assert self.arguments  # noqa: S101 - made here, so that what is wrong is said here
+            if self.catch_up != "one":
+                raise ValueError("catch_up is a setting of jobs with a schedule")
             return self
         schedules.parse(self.schedule, self.timezone)
         required = [
@@ -76,6 +82,11 @@ class Job(BaseModel):
         if self.remote or self.max_running:
             raise ValueError("remote and max_running are settings of kinds of tasks")
         return self
+
+    @property
+    def start_within(self) -> float | None:
+        """Seconds after which a firing that has not started is missed; None if it can wait."""
+        return _TOO_LATE if self.catch_up == "none" else None
 
     @cached_property
     def arguments(self) -> Arguments:
@@ -138,7 +149,11 @@ class Catalogue:
                 second attempt, doubled each time up to `retry_longest`, default 1 s and 1 h.
                 `retry_jitter`: the part of it that is left to chance, default 0.1. `priority`:
                 higher first. `spread`: see `spread`, default 100 ms. `at_once`: due as soon as
-                it is first seen, not only at its first firing.
+                it is first seen, not only at its first firing. `catch_up`: what becomes of
+                firings that passed while nothing could start them, or while the run before was
+                under way: `one` run stands for all of them (default); `all` get a run each, one
+                after another, the newest hundred at most; `none`, not even the first, once it
+                is a minute late.
 
         Raises:
             JobError: an unknown or malformed setting, or a name that is taken.

@@ -123,6 +123,35 @@ def preview(schedule: Schedule, moment: datetime, count: int) -> list[datetime]:
     return list(islice(_firings(schedule, moment), count))
 
 
+def passed(
+    schedule: Schedule, after: datetime, until: datetime, most: int
+) -> tuple[list[datetime], datetime | None]:
+    """Return the firings later than `after` and not later than `until`.
+
+    Returns:
+        The first `most` of them, and the one that comes next if there are more.
+    """
+    found: list[datetime] = []
+    for firing in _firings(schedule, after):
+        if firing > until:
+            break
+        if len(found) == most:
+            return found, firing
+        found.append(firing)
+    return found, None
+
+
+def newest(schedule: Schedule, after: datetime, until: datetime, most: int) -> datetime:
+    """Return a moment from which on at most `most` firings come until `until`; `after` if it does.
+
+    Found by halving, so the cost hardly grows with the time between: after two weeks a schedule
+    of every second is asked about a thousand times, and not a million.
+    """
+    while passed(schedule, after, until, most)[1] is not None:
+        after = until - (until - after) / 2
+    return after
+
+
 def seconds(duration: str | float | timedelta) -> float:
     """Return a duration such as `45`, `"10m"` or `"1h30m"` (units s, m, h, d, w) in seconds.
 

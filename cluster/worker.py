@@ -223,7 +223,7 @@ class Worker:
         for attempt, result in self._runner.results():
             ending = ending_of(attempt.claim, attempt.job, result, self._clock.now())
             if result.written:
-                self._runner.forget(ending.token)
+                self._runner.forget(attempt.claim.token)
                 _report(self._log, ending, fenced=False)
             else:
                 self._unwritten.append(ending)
@@ -231,6 +231,7 @@ class Worker:
     def _written(self, ended: list[runs.Ended]) -> None:
         """Give the slots back of what is written."""
         for each, ending in zip(ended, self._unwritten, strict=True):
+            assert ending.token  # noqa: S101 - it was claimed here
             self._runner.forget(ending.token)
             _report(self._log, ending, fenced=each.fenced)
             if each.schedule and each.schedule != ending.schedule:

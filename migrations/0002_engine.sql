@@ -28,6 +28,8 @@ CREATE TABLE IF NOT EXISTS job (
     timezone text NOT NULL,
     settings jsonb NOT NULL,
     max_running integer, -- runs at once in the whole cluster; null: any number
+    start_within interval, -- a firing that has not started by then is missed; null: it can wait
+    scheduled_at timestamptz NOT NULL DEFAULT now(), -- since when it has this schedule and zone
     paused boolean NOT NULL DEFAULT false
 );
 

@@ -9,6 +9,7 @@ CREATE TABLE IF NOT EXISTS history (
     fence bigint,
     worker text,
     due_at timestamptz NOT NULL,
+    due_until timestamptz, -- of lost firings that share a row: all from due_at until then
     started_at timestamptz,
     finished_at timestamptz NOT NULL,
     outcome text NOT NULL CHECK (outcome IN (

@@ -14,6 +14,7 @@ from webapp.health import Health, Ready, Workers
 from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
 from webapp.parameters import TaskId
 from webapp.remote import TaskClaims, TaskComplete, TaskFail, TaskHeartbeat, TaskRelease
+from webapp.runs import Run, RunCancel
 from webapp.tasks import Kinds, Task, TaskAttempts, TaskBatch, TaskRetry, Tasks
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -62,6 +63,8 @@ def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 
     app.add_route(f"{task}/complete", TaskComplete(pool, catalogue))
     app.add_route(f"{task}/fail", TaskFail(pool, catalogue))
     app.add_route(f"{task}/release", TaskRelease(pool, catalogue))
+    app.add_route("/runs/{run:task}", Run(pool))
+    app.add_route("/runs/{run:task}/cancel", RunCancel(pool))
     app.add_route("/kinds", Kinds(pool))
     app.add_route("/workers", Workers(pool))
     app.add_route("/health", Health())

@@ -30,14 +30,20 @@ def declare(pool: Pool, jobs: Iterable[Job]) -> None:
         cursor.execute(
             """
             INSERT INTO job (name, function, description, declared_schedule, timezone, settings,
-                max_running)
-            SELECT * FROM jsonb_to_recordset(%s) AS j (name text, function text, description text,
-                declared_schedule text, timezone text, settings jsonb, max_running integer)
+                max_running, start_within)
+            SELECT name, function, description, declared_schedule, timezone, settings,
+                max_running, make_interval(secs => start_within)
+            FROM jsonb_to_recordset(%s) AS j (name text, function text, description text,
+                declared_schedule text, timezone text, settings jsonb, max_running integer,
+                start_within float8)
             ORDER BY name -- one order for all, so that two can't wait for each other
             ON CONFLICT (name) DO UPDATE SET function = excluded.function,
+                scheduled_at = CASE WHEN (coalesce(job.new_schedule, excluded.declared_schedule),
+                    excluded.timezone) IS DISTINCT FROM (job.schedule, job.timezone)
+                    THEN now() ELSE job.scheduled_at END,
                 description = excluded.description, timezone = excluded.timezone,
                 declared_schedule = excluded.declared_schedule, settings = excluded.settings,
-                max_running = excluded.max_running,
+                max_running = excluded.max_running, start_within = excluded.start_within,
                 new_schedule = CASE WHEN excluded.declared_schedule IS NOT NULL
                     THEN job.new_schedule END
             RETURNING name, schedule, timezone, now() AS now
@@ -49,8 +55,9 @@ def declare(pool: Pool, jobs: Iterable[Job]) -> None:
         ]
         cursor.executemany(
             """
-            INSERT INTO run (job, priority, spread, due_at, not_before)
-            VALUES (%(job)s, %(priority)s, make_interval(secs => %(spread)s), %(at)s, %(at)s)
+            INSERT INTO run (job, priority, spread, due_at, not_before, start_by)
+            VALUES (%(job)s, %(priority)s, make_interval(secs => %(spread)s), %(at)s, %(at)s,
+                %(at)s + make_interval(secs => %(within)s))
             ON CONFLICT (job) WHERE scheduled DO NOTHING
             """,
             plans,
@@ -59,7 +66,8 @@ def declare(pool: Pool, jobs: Iterable[Job]) -> None:
 
 
 _MOVE = """
-    UPDATE run SET due_at = %(at)s, not_before = %(at)s
+    UPDATE run SET due_at = %(at)s, not_before = %(at)s,
+        start_by = %(at)s + (SELECT start_within FROM job WHERE name = %(job)s)
     WHERE job = %(job)s AND scheduled AND token IS NULL AND attempt = 0
     """
 """Moves a planned run to another firing; one that is under way or retrying stays."""
@@ -73,6 +81,7 @@ def _plan(job: Job, row: Mapping[str, Any], known: Mapping[str, Any]) -> dict[st
         "job": job.name,
         "priority": job.priority,
         "spread": job.spread,
+        "within": job.start_within,
         "at": row["now"] if job.at_once and before is None else firing,
         "moved": before is not None
         and (before["schedule"], before["timezone"]) != (row["schedule"], row["timezone"]),
@@ -101,7 +110,10 @@ def change(pool: Pool, name: str, changes: Mapping[str, Any]) -> bool:
         row = cursor.execute(
             """
             UPDATE job SET paused = coalesce(%(paused)s, paused),
-                new_schedule = CASE WHEN %(set)s THEN %(schedule)s ELSE new_schedule END
+                new_schedule = CASE WHEN %(set)s THEN %(schedule)s ELSE new_schedule END,
+                scheduled_at = CASE WHEN %(set)s
+                    AND coalesce(%(schedule)s, declared_schedule) IS DISTINCT FROM schedule
+                    THEN clock_timestamp() ELSE scheduled_at END
             WHERE name = %(name)s RETURNING schedule, timezone, clock_timestamp() AS now
             """,
             {
@@ -124,7 +136,8 @@ def run_now(pool: Pool, name: str) -> UUID | None:
     the same moment: either it is first and we find nothing, or it finds the row due.
     """
     query = """
-        UPDATE run SET not_before = now(), due_at = CASE WHEN attempt = 0 THEN now() ELSE due_at END
+        UPDATE run SET not_before = now(), start_by = NULL,
+            due_at = CASE WHEN attempt = 0 THEN now() ELSE due_at END
         WHERE job = %s AND scheduled AND token IS NULL RETURNING id
         """
     with pool.connection() as connection:
@@ -155,10 +168,11 @@ def _row(job: Job) -> dict[str, Any]:
             "priority": job.priority,
             "spread_seconds": job.spread,
             **(
-                {"at_once": job.at_once}
+                {"at_once": job.at_once, "catch_up": job.catch_up}
                 if job.schedule
                 else {"remote": job.remote, "args": job.arguments.schema}
             ),
         },
         "max_running": job.max_running,
+        "start_within": job.start_within,
     }

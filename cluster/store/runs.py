@@ -10,7 +10,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import dict_row
 
 from cluster.database import Pool
-from cluster.ending import Ending
+from cluster.ending import Ending, unstarted
 from cluster.run import Claim
 from cluster.store import looks
 from cluster.store.looks import Ask, Look
@@ -64,27 +64,60 @@ def turn(pool: Pool, endings: Sequence[Ending], ask: Ask) -> tuple[list[Ended], 
 def drop(pool: Pool) -> int:
     """End waiting runs that were cancelled, or are past their deadline; return how many.
 
-    At most a thousand at once. A claim at the same moment: either it is first, and we find
-    nothing or skip it, or it finds the row gone.
+    At most a thousand tasks and as many firings at once. A claim at the same moment: either it
+    is first, and we find nothing or skip it, or it finds the row gone.
     """
-    query = """
-        WITH unwanted AS MATERIALIZED (
-            SELECT * FROM run WHERE token IS NULL AND start_by <= now()
-            ORDER BY start_by LIMIT 1000 FOR UPDATE SKIP LOCKED
-        ), dropped AS (
-            DELETE FROM run r USING unwanted u WHERE r.id = u.id
-        )
-        INSERT INTO history (run_id, job, attempt, due_at, finished_at, outcome, error, closing,
-            name, args, priority, max_retries, failures)
-        SELECT id, job, attempt, due_at, now(),
-            CASE WHEN start_by = '-infinity' THEN 'cancelled' ELSE 'missed' END,
-            CASE WHEN start_by = '-infinity' THEN 'cancelled'
-                ELSE 'not started by its deadline' END,
-            true, name, args, priority, max_retries, failures
-        FROM unwanted
-        """
     with pool.connection() as connection:
-        return connection.execute(query).rowcount
+        return connection.execute(_DROP_TASKS).rowcount + _drop_firings(connection)
+
+
+_DROP_TASKS = """
+    WITH unwanted AS MATERIALIZED (
+        SELECT * FROM run WHERE token IS NULL AND start_by <= now() AND NOT scheduled
+        ORDER BY start_by LIMIT 1000 FOR UPDATE SKIP LOCKED
+    ), dropped AS (
+        DELETE FROM run r USING unwanted u WHERE r.id = u.id
+    )
+    INSERT INTO history (run_id, job, attempt, due_at, finished_at, outcome, error, closing,
+        name, args, priority, max_retries, failures)
+    SELECT id, job, attempt, due_at, now(),
+        CASE WHEN start_by = '-infinity' THEN 'cancelled' ELSE 'missed' END,
+        CASE WHEN start_by = '-infinity' THEN 'cancelled'
+            ELSE 'not started by its deadline' END,
+        true, name, args, priority, max_retries, failures
+    FROM unwanted
+    """
+
+
+def _drop_firings(connection: Connection[Any]) -> int:
+    """End firings that are not wanted any more, each by giving way to the next one."""
+    with connection.transaction():
+        cursor = connection.cursor(row_factory=dict_row)
+        # The jobs first, as everybody does, so that two can't wait for each other.
+        found = cursor.execute(
+            """
+            SELECT name, schedule, timezone, settings ->> 'catch_up' AS catch_up FROM job
+            WHERE name IN (SELECT job FROM run
+                WHERE token IS NULL AND start_by <= now() AND scheduled)
+            ORDER BY name LIMIT 1000 FOR SHARE
+            """
+        ).fetchall()
+        if not found:
+            return 0
+        jobs = {job["name"]: job for job in found}
+        unwanted = cursor.execute(
+            """
+            SELECT id, job, attempt, due_at, failures, crashes, priority,
+                extract(epoch FROM spread)::float8 AS spread, now() AS now,
+                start_by = '-infinity' AS cancelled
+            FROM run WHERE job = ANY (%s) AND token IS NULL AND start_by <= now() AND scheduled
+            FOR UPDATE SKIP LOCKED
+            """,
+            (list(jobs),),
+        ).fetchall()
+        endings = [unstarted(row, jobs[row["job"]]) for row in unwanted]
+        _finish(connection, _rows(endings))
+    return len(endings)
 
 
 def finish(pool: Pool, endings: Sequence[Ending]) -> list[Ended]:
@@ -191,21 +224,21 @@ _ENDING: LiteralString = """
     SELECT * FROM jsonb_to_recordset(%s) AS e (position integer, run_id uuid, job text,
         attempt integer, token uuid, fence bigint, worker text, due_at timestamptz,
         started_at timestamptz, outcome text, error text, traceback text, value text,
-        failures integer, crashes integer, retry_in float8, next_at timestamptz,
+        failures integer, crashes integer, retry_in float8, next_at timestamptz, lost jsonb,
         priority smallint, spread float8)
     """
 
 _FINISH: LiteralString = f"""
     WITH ending AS MATERIALIZED ({_ENDING}), planned AS MATERIALIZED (
         -- In the order of `jobs.declare`, so that the two can't wait for each other.
-        SELECT name, schedule FROM job
+        SELECT name, schedule, start_within FROM job
         WHERE name IN (SELECT job FROM ending WHERE next_at IS NOT NULL)
         ORDER BY name FOR SHARE
     ), held AS MATERIALIZED (
-        SELECT e.*, p.schedule AS now_schedule, r.scheduled, r.name, r.args, r.max_retries,
-            r.priority AS own_priority
+        SELECT e.*, p.schedule AS now_schedule, p.start_within, r.scheduled,
+            r.name, r.args, r.max_retries, r.priority AS own_priority
         FROM ending e LEFT JOIN planned p ON p.name = e.job
-            JOIN run r ON r.id = e.run_id AND r.token = e.token
+            JOIN run r ON r.id = e.run_id AND r.token IS NOT DISTINCT FROM e.token
         ORDER BY r.id FOR UPDATE OF r
     ), again AS (
         UPDATE run r SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
@@ -216,7 +249,8 @@ _FINISH: LiteralString = f"""
         UPDATE run r SET id = uuid7(), token = NULL, fence = NULL, worker_id = NULL,
             worker = NULL, started_at = NULL, progress = NULL, attempt = 0, failures = 0,
             crashes = 0, error = NULL, checkpoint = NULL, due_at = h.next_at,
-            not_before = greatest(h.next_at, now()), priority = h.priority,
+            not_before = greatest(h.next_at, now()), start_by = h.next_at + h.start_within,
+            priority = h.priority,
             spread = make_interval(secs => h.spread)
         FROM held h WHERE r.id = h.run_id AND h.retry_in IS NULL AND h.next_at IS NOT NULL
     ), over AS (
@@ -231,6 +265,20 @@ _FINISH: LiteralString = f"""
             CASE WHEN last THEN args END, CASE WHEN last THEN own_priority END,
             CASE WHEN last THEN max_retries END, CASE WHEN last THEN failures END
         FROM (SELECT *, retry_in IS NULL AND NOT scheduled AS last FROM held) h
+    ), lost AS (
+        -- A firing without a run, with an id of its own. Until the run had begun there was nobody
+        -- to start it, or it would have begun; from then on the run was in the way.
+        INSERT INTO history (run_id, job, attempt, due_at, due_until, finished_at, outcome, error)
+        SELECT uuid7(f.at), h.job, 0, f.at, f.until, now(),
+            CASE WHEN f.at >= b.begun THEN 'skipped' ELSE 'missed' END,
+            CASE WHEN f.at >= b.begun THEN 'the run before was under way'
+                ELSE 'nothing had started the run before' END
+        FROM held h CROSS JOIN LATERAL (
+            SELECT least(h.started_at, (SELECT min(p.started_at) FROM history p
+                WHERE p.run_id = h.run_id AND p.outcome <> 'fenced'
+                    AND p.finished_at > uuid7_time(h.run_id) - interval '1 day')) AS begun) b
+        CROSS JOIN LATERAL jsonb_to_recordset(h.lost) AS f (at timestamptz, until timestamptz)
+        WHERE h.lost <> '[]'
     )
     SELECT position, now_schedule FROM held
     """

@@ -200,31 +200,38 @@ _BRANCHES: dict[int, LiteralString] = {
 }
 
 
-def cancel(pool: Pool, task: UUID) -> bool:
-    """Cancel a task that is not over: at once if it waits, else its worker is told; False if none.
+def cancel(pool: Pool, run: UUID, *, firings: bool = False) -> bool:
+    """Cancel a run that is not over; False if there is none.
 
-    What waits is ended here, by the row's lock either before a claim or not at all. What runs is
-    marked: its worker reads that within a look, and if it comes back to wait, it is dropped.
+    A task that waits is ended here, by the row's lock either before a claim or not at all. What
+    runs is marked: its worker reads that within a look, and if it comes back to wait, it is
+    dropped. A firing that waits is marked as well, and gives way to the next one.
+
+    Args:
+        pool: any.
+        run: a task's id, or any run's.
+        firings: whether a run that a schedule has made may be cancelled, too.
     """
     query = """
         WITH found AS MATERIALIZED (
-            SELECT * FROM run WHERE id = %(task)s AND NOT scheduled FOR UPDATE
+            SELECT * FROM run WHERE id = %(run)s AND (NOT scheduled OR %(firings)s) FOR UPDATE
         ), told AS (
             UPDATE run r SET start_by = '-infinity' FROM found f
-            WHERE r.id = f.id AND f.token IS NOT NULL
+            WHERE r.id = f.id AND (f.token IS NOT NULL OR f.scheduled)
         ), dropped AS (
             DELETE FROM run r USING found f WHERE r.id = f.id AND f.token IS NULL
+                AND NOT f.scheduled
         ), recorded AS (
             INSERT INTO history (run_id, job, attempt, due_at, finished_at, outcome, error,
                 closing, name, args, priority, max_retries, failures)
             SELECT id, job, attempt, due_at, now(), 'cancelled', 'cancelled', true, name, args,
                 priority, max_retries, failures
-            FROM found WHERE token IS NULL
+            FROM found WHERE token IS NULL AND NOT scheduled
         )
         SELECT FROM found
         """
     with pool.connection() as connection:
-        return connection.execute(query, {"task": task}).rowcount == 1
+        return connection.execute(query, {"run": run, "firings": firings}).rowcount == 1
 
 
 def retry(pool: Pool, task: UUID) -> bool:

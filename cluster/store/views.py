@@ -57,7 +57,8 @@ def history(pool: Pool, job: str, limit: int, before: tuple[datetime, UUID] | No
     """
     finished, run = before or ("infinity", UUID(int=2**128 - 1))
     query = """
-        SELECT run_id, attempt, worker, due_at, started_at, finished_at, outcome, error,
+        SELECT run_id, attempt, worker, due_at, due_until, started_at, finished_at, outcome, error,
+            extract(epoch FROM started_at - due_at)::float8 AS late_seconds,
             extract(epoch FROM finished_at - started_at)::float8 AS duration_seconds
         FROM history
         WHERE job = %(job)s AND finished_at <= %(finished)s::timestamptz
@@ -67,6 +68,27 @@ def history(pool: Pool, job: str, limit: int, before: tuple[datetime, UUID] | No
         """
     parameters = {"job": job, "finished": finished, "run": run, "limit": limit}
     return _rows(pool, query, parameters)
+
+
+def run(pool: Pool, run: UUID) -> Row | None:
+    """Return a run wherever it is in its life, by its last attempt once it is over; or None."""
+    query = """
+        SELECT id AS run_id, job,
+            CASE WHEN token IS NULL THEN 'waiting' ELSE 'running' END AS state, attempt, worker,
+            due_at, not_before, started_at, NULL::timestamptz AS finished_at,
+            NULL AS outcome, error, progress,
+            start_by IS NOT DISTINCT FROM '-infinity' AS cancelled
+        FROM run WHERE id = %(run)s
+        UNION ALL (
+            SELECT run_id, job, 'over', attempt, worker, due_at, NULL, started_at, finished_at,
+                outcome, error, NULL, outcome = 'cancelled'
+            FROM history WHERE run_id = %(run)s AND outcome <> 'fenced'
+                AND finished_at > uuid7_time(%(run)s) - interval '1 day'
+            ORDER BY attempt DESC, finished_at DESC LIMIT 1)
+        ORDER BY finished_at NULLS FIRST LIMIT 1
+        """
+    rows = _rows(pool, query, {"run": run})
+    return rows[0] if rows else None
 
 
 def workers(pool: Pool) -> Sequence[Row]:

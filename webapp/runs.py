@@ -1,0 +1,56 @@
+"""Runs over HTTP: any run, whether a schedule made it or somebody asked for it."""
+
+from uuid import UUID
+
+import falcon
+
+from cluster.database import Pool
+from cluster.nudge import nudge
+from cluster.store import tasks, views
+from webapp import bodies
+from webapp.problems import Problem
+
+
+class Run:
+    """`/runs/{run_id}`: where a run stands."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, run: UUID) -> None:
+        """Answer with the run.
+
+        Raises:
+            Problem: 404 unknown run.
+        """
+        bodies.answer(response, _find(self._pool, run))
+
+
+class RunCancel:
+    """`POST /runs/{run_id}/cancel`: stop a run wherever it is."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_post(self, _request: falcon.Request, response: falcon.Response, run: UUID) -> None:
+        """Answer 202 if it was told to stop, 200 if it waited and will never run.
+
+        A firing that waits gives way to the next one.
+
+        Raises:
+            Problem: 404 unknown run, 409 it is over.
+        """
+        done = tasks.cancel(self._pool, run, firings=True)
+        row = _find(self._pool, run)
+        if not done:
+            raise Problem(409, "run-over", f"The run is over: {row['outcome']}.")
+        nudge.set()
+        running = row["state"] == "running"
+        bodies.answer(response, row, falcon.HTTP_202 if running else falcon.HTTP_200)
+
+
+def _find(pool: Pool, run: UUID) -> views.Row:
+    row = views.run(pool, run)
+    if row is None:
+        raise Problem(404, "unknown-run", f"There is no run {run}.")
+    return row
