@@ -80,6 +80,7 @@ CREATE TABLE IF NOT EXISTS run (
     worker_id uuid,
     worker text,
     started_at timestamptz,
+    begun_at timestamptz, -- when its first attempt started
     progress real,
     sequence bigint NOT NULL DEFAULT 0, -- of the last word on its progress; an older one is late
     checkpoint jsonb, -- what an attempt has kept for the next one

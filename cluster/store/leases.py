@@ -118,7 +118,8 @@ def beat(pool: Pool, worker: UUID, held: Sequence[tuple[UUID, float | None]]) ->
             WHERE run.id = h.id
         ), given_back AS (
             UPDATE run SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
-                started_at = NULL, progress = NULL, attempt = attempt - 1
+                started_at = NULL, progress = NULL, attempt = attempt - 1,
+                begun_at = CASE WHEN attempt > 1 THEN begun_at END
             WHERE worker_id = %(worker)s AND token <> ALL (%(tokens)s::uuid[])
         )
         SELECT FROM renewed

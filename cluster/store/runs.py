@@ -236,7 +236,7 @@ _FINISH: LiteralString = f"""
         ORDER BY name FOR SHARE
     ), held AS MATERIALIZED (
         SELECT e.*, p.schedule AS now_schedule, p.start_within, r.scheduled,
-            r.name, r.args, r.max_retries, r.priority AS own_priority
+            r.begun_at, r.name, r.args, r.max_retries, r.priority AS own_priority
         FROM ending e LEFT JOIN planned p ON p.name = e.job
             JOIN run r ON r.id = e.run_id AND r.token IS NOT DISTINCT FROM e.token
         ORDER BY r.id FOR UPDATE OF r
@@ -248,7 +248,7 @@ _FINISH: LiteralString = f"""
     ), next AS (
         UPDATE run r SET id = uuid7(), token = NULL, fence = NULL, worker_id = NULL,
             worker = NULL, started_at = NULL, progress = NULL, attempt = 0, failures = 0,
-            crashes = 0, error = NULL, checkpoint = NULL, due_at = h.next_at,
+            crashes = 0, error = NULL, checkpoint = NULL, begun_at = NULL, due_at = h.next_at,
             not_before = greatest(h.next_at, now()), start_by = h.next_at + h.start_within,
             priority = h.priority,
             spread = make_interval(secs => h.spread)
@@ -270,13 +270,10 @@ _FINISH: LiteralString = f"""
         -- to start it, or it would have begun; from then on the run was in the way.
         INSERT INTO history (run_id, job, attempt, due_at, due_until, finished_at, outcome, error)
         SELECT uuid7(f.at), h.job, 0, f.at, f.until, now(),
-            CASE WHEN f.at >= b.begun THEN 'skipped' ELSE 'missed' END,
-            CASE WHEN f.at >= b.begun THEN 'the run before was under way'
+            CASE WHEN f.at >= h.begun_at THEN 'skipped' ELSE 'missed' END,
+            CASE WHEN f.at >= h.begun_at THEN 'the run before was under way'
                 ELSE 'nothing had started the run before' END
-        FROM held h CROSS JOIN LATERAL (
-            SELECT least(h.started_at, (SELECT min(p.started_at) FROM history p
-                WHERE p.run_id = h.run_id AND p.outcome <> 'fenced'
-                    AND p.finished_at > uuid7_time(h.run_id) - interval '1 day')) AS begun) b
+        FROM held h
         CROSS JOIN LATERAL jsonb_to_recordset(h.lost) AS f (at timestamptz, until timestamptz)
         WHERE h.lost <> '[]'
     )
