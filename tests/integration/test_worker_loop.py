@@ -1,5 +1,6 @@
 """The loop: a real worker over a real database, with jobs of a few milliseconds."""
 
+import random
 import subprocess
 import threading
 from collections import Counter
@@ -228,7 +229,9 @@ def test_sessions_that_are_killed_all_the_time_cost_no_run(url: str, opened: Poo
 
     def kill() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
-            while not done.wait(0.05):
+            # Twenty a second, at random: now and then there is time for a whole turn, however
+            # busy the machine is.
+            while not done.wait(random.expovariate(20)):
                 terminate_others(connection, ENGINE)
 
     killer = threading.Thread(target=kill)
