@@ -14,10 +14,23 @@ class Clock:
     def __init__(self) -> None:
         self._told: datetime | None = None
         self._at = 0.0
+        self._took = 0.0
+        self.jumped = 0.0
 
-    def set(self, told: datetime) -> None:
-        """Take the time that an answer has just brought."""
-        self._told = told
+    def set(self, told: datetime, sent: float) -> None:
+        """Take the time that an answer has just brought.
+
+        `jumped` is then by how many seconds it surely differs from what was counted.
+
+        Args:
+            told: when the statement began, by the database's clock.
+            sent: when it was sent, by the monotonic clock.
+        """
+        took = time.monotonic() - sent
+        if self._told:
+            differs = abs((told - self.now()).total_seconds())
+            self.jumped = max(differs - took - self._took, 0.0)
+        self._told, self._took = told, took
         self._at = time.monotonic()
 
     def now(self) -> datetime:

@@ -36,6 +36,8 @@ _HISTORY_SECONDS = 3600.0
 _TRUSTED = 0.6
 """Part of the lease after which a worker without an answer stops its runs. The rest is for a
 statement that hangs in a silent network (3 s, see `database`) and for the runs to stop."""
+_JUMP = 1 / 3
+"""Part of the lease by which the database's clock may differ from what ours has counted."""
 _NOBODY = UUID(int=0)
 
 
@@ -134,6 +136,9 @@ class Worker:
             return 0.0
         self._runner.stop_overdue()
         look = self._advance(worker)
+        if look.unsettled or self._clock.jumped > self._lease * _JUMP:
+            self._settle(look)
+            return 0.0
         if self._take_over(look):
             return 0.0
         if look.unwanted and runs.drop(self._pool):
@@ -149,7 +154,10 @@ class Worker:
         names = self._known()
         # The dead first, so that the leases of a cluster killed whole don't count as alive.
         nothing = looks.Ask(_NOBODY, self._process.host, [], 0, 0, 0.0)
-        self._take_over(looks.claim(self._pool, nothing))
+        look = looks.claim(self._pool, nothing)
+        if look.unsettled:
+            leases.settle(self._pool)
+        self._take_over(look)
         jobs.declare(self._pool, self._catalogue)
         worker = leases.register(self._pool, self._name, self._process, names, self._lease)
         self._id = worker
@@ -203,8 +211,9 @@ class Worker:
             phase=self._phase,
             limited=self._limited,
         )
+        sent = time.monotonic()
         ended, look = runs.turn(self._pool, self._unwritten, ask)
-        self._clock.set(look.now)
+        self._clock.set(look.now, sent)
         self._limited = look.limited
         self._runner.cancel(look.cancelled)
         for claim in look.claims:
@@ -263,6 +272,13 @@ class Worker:
                 lost_by=run.worker,
             )
         return bool(lost)
+
+    def _settle(self, look: looks.Look) -> None:
+        """Let every lease begin anew: another server is here, or its clock was set."""
+        if not look.unsettled:
+            self._log.warning("the database's clock jumped", seconds=round(self._clock.jumped, 1))
+        leases.settle(self._pool)
+        self._beat_at = -math.inf
 
     def _is_dead(self, peer: looks.Peer) -> bool:
         return peer.process.host == self._process.host is not None and is_dead(peer.process)

@@ -57,6 +57,15 @@ CREATE TABLE IF NOT EXISTS opening (
 );
 INSERT INTO opening (first_at, opens_at) VALUES ('-infinity', '-infinity') ON CONFLICT DO NOTHING;
 
+-- The server that the workers have settled with, told by its start, and since when: one cell.
+-- Another one, or the same in another life, may have another clock than leases were written by.
+CREATE TABLE IF NOT EXISTS server (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    started_at timestamptz NOT NULL,
+    since timestamptz NOT NULL
+);
+INSERT INTO server (started_at, since) VALUES ('-infinity', '-infinity') ON CONFLICT DO NOTHING;
+
 -- Grows with every attempt.
 CREATE SEQUENCE IF NOT EXISTS fence;
 

@@ -133,16 +133,33 @@ def beat(pool: Pool, worker: UUID, held: Sequence[tuple[UUID, float | None]]) ->
         return connection.execute(query, parameters).rowcount == 1
 
 
+def settle(pool: Pool) -> None:
+    """Give every lease its full length by the clock of the server as it is now.
+
+    For a server that was restarted, promoted, or whose clock has jumped: leases were written by
+    another clock. None runs out sooner than one lease from now, and none lasts longer than that
+    unless it is renewed. Two at once: the second finds it settled.
+    """
+    query = """
+        WITH settled AS (
+            UPDATE server SET started_at = pg_postmaster_start_time(), since = now()
+        )
+        UPDATE worker SET lease_until = now() + lease WHERE lease_until > now() + lease
+        """
+    with pool.connection() as connection:
+        connection.execute(query)
+
+
 def take_over(pool: Pool, proven: Sequence[UUID]) -> list[Lost]:
     """Free the runs of workers that are dead by proof or by lease, and remove their leases.
 
-    A database that was down makes nobody dead: a lease can't run out sooner than one full
-    lease after the server's own start. Several at once: each dead worker is taken by one. The
-    dead one's last statement may commit beside this one: a claim holds the row of `worker`, so
-    it is skipped and found again at the next look; a claim that committed a moment too late
-    for our snapshot leaves a run without a lease, which `stranded` finds at the next look. A
-    finish holds the row of `run`, we wait for it, and the token tells. What ended and what is
-    due again have the same time, so the history shows no overlap.
+    A database that was down makes nobody dead, nor does one that was promoted or whose clock has
+    jumped: a lease can't run out sooner than one full lease after `settle`. Several at once: each
+    dead worker is taken by one. The dead one's last statement may commit beside this one: a claim
+    holds the row of `worker`, so it is skipped and found again at the next look; a claim that
+    committed a moment too late for our snapshot leaves a run without a lease, which `stranded`
+    finds at the next look. A finish holds the row of `run`, we wait for it, and the token tells.
+    What ended and what is due again have the same time, so the history shows no overlap.
 
     Args:
         pool: the engine's.
@@ -150,10 +167,11 @@ def take_over(pool: Pool, proven: Sequence[UUID]) -> list[Lost]:
     """
     query = """
         WITH dead AS MATERIALIZED (
-            SELECT id, leaving FROM worker
-            WHERE id = ANY (%(proven)s)
-                OR greatest(lease_until, pg_postmaster_start_time() + lease) < now()
-            ORDER BY id FOR UPDATE SKIP LOCKED
+            SELECT w.id, w.leaving FROM worker w CROSS JOIN server s
+            WHERE w.id = ANY (%(proven)s)
+                OR greatest(w.lease_until, s.since + w.lease) < now()
+                    AND s.started_at = pg_postmaster_start_time()
+            ORDER BY w.id FOR UPDATE OF w SKIP LOCKED
         ), removed AS (
             DELETE FROM worker WHERE id IN (SELECT id FROM dead)
         ), stranded AS MATERIALIZED (

@@ -60,6 +60,7 @@ class Look:
         limited: jobs with a limit that are due and have room, for the next `Ask`.
         cancelled: tokens of attempts under way here that shall stop.
         unwanted: whether a waiting run was cancelled, or is past its deadline; see `drop`.
+        unsettled: whether this is not the server that leases were written at; see `settle`.
     """
 
     now: datetime
@@ -70,6 +71,7 @@ class Look:
     limited: list[str]
     cancelled: list[UUID]
     unwanted: bool
+    unsettled: bool
 
 
 def claim(pool: Pool, ask: Ask) -> Look:
@@ -112,6 +114,7 @@ def read(looked: Cursor[dict[str, Any]]) -> Look:
         limited=first["limited"] or [],
         cancelled=first["cancelled"] or [],
         unwanted=first["unwanted"],
+        unsettled=first["unsettled"],
     )
 
 
@@ -197,8 +200,9 @@ _CLAIM = """
                 ORDER BY r.not_before, r.id LIMIT 1) n
             WHERE h.claimable OR NOT h.due) AS wake_at,
         (SELECT jsonb_agg(jsonb_build_array(id, host, pid, process_started, expired)) FROM (
-            SELECT *, greatest(lease_until, pg_postmaster_start_time() + lease) < now() AS expired
-            FROM worker WHERE id <> %(worker)s) w
+            SELECT w.*, greatest(w.lease_until, s.since + w.lease) < now()
+                AND s.started_at = pg_postmaster_start_time() AS expired
+            FROM worker w CROSS JOIN server s WHERE w.id <> %(worker)s) w
             WHERE expired OR host = %(host)s) AS peers,
         EXISTS (SELECT FROM run r WHERE r.token IS NOT NULL
             AND NOT EXISTS (SELECT FROM worker w WHERE w.id = r.worker_id)) AS stranded,
@@ -206,6 +210,7 @@ _CLAIM = """
         (SELECT array_agg(r.token) FROM run r WHERE r.worker_id = %(worker)s
             AND r.token IS NOT NULL AND r.start_by = '-infinity') AS cancelled,
         EXISTS (SELECT FROM run r WHERE r.token IS NULL AND r.start_by <= now()) AS unwanted,
+        (SELECT s.started_at <> pg_postmaster_start_time() FROM server s) AS unsettled,
         c.id, c.job, c.schedule, c.timezone, c.due_at, c.attempt, c.token, c.fence, c.started_at,
         c.failures, c.crashes, c.worker, c.name, c.args::text AS args, c.max_retries,
         c.checkpoint::text AS checkpoint

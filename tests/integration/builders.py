@@ -84,16 +84,28 @@ def a_worker(
     """Register a worker, and open the runs to claims."""
     worker = leases.register(pool, name, process, names, lease)
     execute(pool, "UPDATE opening SET opens_at = '-infinity'")
+    settled(pool)
     return worker
 
 
+def settled(pool: Pool, ago: float = 86400) -> None:
+    """Say that the workers know this server for that many seconds."""
+    execute(
+        pool,
+        "UPDATE server SET started_at = pg_postmaster_start_time(),"
+        " since = now() - make_interval(secs => %s)",
+        ago,
+    )
+
+
 def expire(pool: Pool, worker: UUID) -> None:
-    """Let a lease run out; it was short enough that the server's start does not matter."""
+    """Let a lease run out, at a server that is known for longer."""
     execute(
         pool,
         "UPDATE worker SET lease = '1 ms', lease_until = now() - interval '1 ms' WHERE id = %s",
         worker,
     )
+    settled(pool)
 
 
 def tasks(

@@ -21,6 +21,7 @@ from tests.integration.builders import (
     look,
     outcomes,
     query,
+    settled,
     tasks,
     together,
     transaction,
@@ -186,31 +187,60 @@ def test_a_living_worker_is_left_alone(pool: Pool) -> None:
     assert value(pool, "SELECT count(*) FROM worker") == 1
 
 
-@pytest.mark.parametrize(("share", "dead"), [(2.0, False), (0.5, True)])
-def test_nobody_is_dead_sooner_than_a_lease_after_the_servers_start(
-    pool: Pool, share: float, dead: bool
+@pytest.mark.parametrize(("lease", "dead"), [(120, False), (30, True)])
+def test_nobody_is_dead_sooner_than_a_lease_after_the_server_is_known(
+    pool: Pool, lease: float, dead: bool
 ) -> None:
     claimed(pool)
+    settled(pool, ago=60)
     execute(
         pool,
-        "UPDATE worker SET lease_until = pg_postmaster_start_time() - interval '1 day',"
-        " lease = (now() - pg_postmaster_start_time()) * %s",
-        share,
+        "UPDATE worker SET lease_until = now() - interval '1 day',"
+        " lease = make_interval(secs => %s)",
+        lease,
     )
+    assert any(peer.expired for peer in look(pool, a_worker_of_now(pool)).peers) == dead
     assert bool(leases.take_over(pool, [])) == dead
-    assert value(pool, "SELECT count(*) FROM worker") == (0 if dead else 1)
 
 
-def test_a_lease_just_after_the_servers_start_is_not_shown_as_expired(pool: Pool) -> None:
-    me, other = a_worker(pool), a_worker(pool, process=NOWHERE)
-    expire(pool, other)
-    assert [peer.id for peer in look(pool, me).peers] == [other]
-    execute(
-        pool,
-        "UPDATE worker SET lease = 2 * (now() - pg_postmaster_start_time()) WHERE id = %s",
-        other,
-    )
-    assert look(pool, me).peers == []
+def a_worker_of_now(pool: Pool) -> UUID:
+    return leases.register(pool, "host:2", NOWHERE, ["tick"], 600)
+
+
+def test_at_another_server_nobody_is_dead_until_the_workers_have_settled(pool: Pool) -> None:
+    claimed(pool)
+    expire(pool, value(pool, "SELECT id FROM worker"))
+    execute(pool, "UPDATE server SET started_at = started_at - interval '1 s'")
+    me = a_worker_of_now(pool)
+    found = look(pool, me)
+    assert (found.unsettled, any(peer.expired for peer in found.peers)) == (True, False)
+    assert leases.take_over(pool, []) == []
+    leases.settle(pool)
+    assert not look(pool, me).unsettled
+    settled(pool)
+    assert len(leases.take_over(pool, [])) == 1
+
+
+def test_a_clock_that_was_set_ahead_kills_nobody_once_it_is_settled(pool: Pool) -> None:
+    claimed(pool)
+    # As after a jump: the lease was good for a minute more a moment ago.
+    execute(pool, "UPDATE worker SET lease_until = now() - interval '1 h'")
+    leases.settle(pool)
+    assert leases.take_over(pool, []) == []
+
+
+def test_a_clock_that_was_set_back_keeps_nobody_alive_for_longer_than_a_lease(pool: Pool) -> None:
+    worker = a_worker(pool, lease=60)
+    execute(pool, "UPDATE worker SET lease_until = now() + interval '1 h'")
+    leases.settle(pool)
+    left = value(pool, "SELECT lease_until - now() FROM worker WHERE id = %s", worker)
+    assert left <= timedelta(seconds=60)
+
+
+def test_proof_counts_at_any_server(pool: Pool) -> None:
+    claimed(pool)
+    execute(pool, "UPDATE server SET started_at = '-infinity'")
+    assert len(leases.take_over(pool, [value(pool, "SELECT id FROM worker")])) == 1
 
 
 def test_proof_of_death_needs_no_lease_to_run_out(pool: Pool) -> None:

@@ -229,9 +229,9 @@ def test_sessions_that_are_killed_all_the_time_cost_no_run(url: str, opened: Poo
 
     def kill() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
-            # Twenty a second, at random: now and then there is time for a whole turn, however
+            # Eight a second, at random: now and then there is time for a whole turn, however
             # busy the machine is.
-            while not done.wait(random.expovariate(20)):
+            while not done.wait(random.expovariate(8)):
                 terminate_others(connection, ENGINE)
 
     killer = threading.Thread(target=kill)
