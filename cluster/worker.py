@@ -307,9 +307,9 @@ class Worker:
         self._beat_at = -math.inf  # first thing: the answer to a claim may have been lost
         if time.monotonic() - self._beaten_at > self._lease * _TRUSTED:
             self._runner.stop("interrupted")
-        if self._failures == 1:
-            return 0.0  # most likely the session alone was ended, and the next one is here
-        longest: float = min(0.1 * 2 ** min(self._failures - 1, 6), 2.0)
+        if self._failures % 2:
+            return 0.0  # perhaps the session alone was ended while we slept; the next one is new
+        longest: float = min(0.1 * 2 ** min(self._failures // 2, 5), 2.0)
         return random.uniform(0.5, 1) * longest  # noqa: S311 - jitter, no secret
 
     def _drain(self) -> None:
