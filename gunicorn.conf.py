@@ -38,6 +38,7 @@ worker_connections = min(worker_connections, max(_wanted - 200, 100))
 def on_starting(server: Any) -> None:
     """Before the first fork: the database, and its schema."""
     boot.prepare(settings, replaces_master=bool(server.master_pid))
+    boot.refuse_bad_reloads(server)
 
 
 def post_worker_init(worker: Any) -> None:
@@ -49,4 +50,4 @@ def post_worker_init(worker: Any) -> None:
 def worker_exit(_server: Any, worker: Any) -> None:
     """At the end of a worker, however it was told: hand over what runs."""
     if hasattr(worker, "jobs"):
-        worker.jobs.stop(within=min(graceful_timeout, timeout) - 3)
+        worker.jobs.stop(within=boot.seconds_left(worker))

@@ -2,8 +2,11 @@
 
 import errno
 import os
+import signal
 import socket
 import sys
+import time
+import traceback
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,12 +19,14 @@ from cluster.child import perform_apart
 from cluster.job import JobError, catalogue
 from cluster.nudge import leaving, nudge
 from cluster.runner import Runner
-from cluster.settings import Settings
+from cluster.settings import Settings, load
 from cluster.store.guard import TokenGuard
 from cluster.worker import Worker
 
 _APP_LOAD_ERROR = 4
 """gunicorn's exit status of a worker that can't load: the master halts, and does not respawn."""
+_RESERVE_SECONDS = 3.0
+"""How long before the master would kill a worker that worker ends by itself."""
 
 
 def prepare(settings: Settings, *, replaces_master: bool) -> None:
@@ -42,6 +47,76 @@ def prepare(settings: Settings, *, replaces_master: bool) -> None:
         raise SystemExit(f"ronin: DATABASE_URL: {error}") from None
     except psycopg.Error as error:
         raise SystemExit(f"ronin: the migration failed: {error}") from error
+
+
+def refuse_bad_reloads(arbiter: Any) -> None:
+    """Let HUP through only when the new code loads: if not, the old workers simply go on.
+
+    gunicorn would replace the workers first, and then end the whole service. None of its hooks
+    can refuse: `on_reload` is called when the old configuration is gone.
+    """
+    reload = arbiter.handle_hup
+
+    def handle_hup() -> None:
+        if _loads(arbiter):
+            reload()
+
+    arbiter.handle_hup = handle_hup
+
+
+def _loads(arbiter: Any) -> bool:
+    """Try, in a fork of the master, to load all that a new worker would load; log what is wrong."""
+    trial = get_context("fork").Process(target=_try, args=(arbiter,))
+    trial.start()
+    trial.join()
+    if trial.exitcode and trial.exitcode < 0:
+        _refuse(f"loading the new code ended by {signal.Signals(-trial.exitcode).name}")
+    return trial.exitcode == 0
+
+
+def _try(arbiter: Any) -> None:
+    """Load as a new worker will. Never returns, so that no thread of the new code is waited for."""
+    # Neither a module that hangs nor the death of the master makes this process stay.
+    signal.alarm(int(arbiter.timeout) or 60)
+    try:
+        arbiter.app.reload()
+        assert arbiter.app.cfg.worker_class  # noqa: S101 - imports it
+        arbiter.app.wsgi()
+        catalogue.load(load().jobs)
+    except BaseException as error:  # noqa: BLE001 - SystemExit as well: the configuration's word
+        _refuse(_reason(error))
+        os._exit(1)
+    os._exit(0)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit) and not isinstance(error.code, str):
+        return "gunicorn can't read its configuration"
+    if isinstance(error, JobError | SystemExit):
+        return str(error)
+    return " ".join("".join(traceback.format_exception_only(error)).split())
+
+
+def _refuse(reason: str) -> None:
+    log.get("boot").error("reload refused, the workers go on as they are", reason=reason)
+
+
+def seconds_left(gunicorn_worker: Any) -> float:
+    """Return how long a worker that has been told to end may wait for its runs.
+
+    The master kills it `graceful_timeout` after that, of which its last requests have used a
+    part; or, on a reload, when it has not been heard of for `timeout`. It is not heard of while
+    it waits here.
+    """
+    told, silent = gunicorn_worker.cfg.graceful_timeout, gunicorn_worker.cfg.timeout
+    left = [told - _reserve(told) - (time.monotonic() - gunicorn_worker.told_at)]
+    if silent:
+        left.append(silent - _reserve(silent))
+    return float(max(min(left), 0.0))
+
+
+def _reserve(seconds: float) -> float:
+    return float(min(_RESERVE_SECONDS, seconds / 2))
 
 
 def database_url(settings: Settings) -> str:

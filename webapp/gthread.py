@@ -10,8 +10,10 @@ thread moves it. What a request *is* stays the business of gunicorn's parser, wh
 unchanged. Plain HTTP/1 only: TLS, HTTP/2 and the PROXY protocol are for a proxy in front.
 """
 
+import math
 import re
 import socket
+import sys
 import time
 from collections import OrderedDict
 from contextlib import suppress
@@ -21,6 +23,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
+from cluster.nudge import nudge
 from webapp.refusal import Overheard, refusal
 
 RECEIVE_BYTES = 64 * 1024  # one read; most requests arrive in one
@@ -141,17 +144,36 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
     """gunicorn's ThreadWorker, which reads and closes without waiting."""
 
     request_seconds = 10.0  # for a request to arrive, a thread to send, a client to close
+    told_at = math.inf  # monotonic, when it began to stop
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waiting: OrderedDict[Connection, None] = OrderedDict()  # the next deadline first
 
+    def init_process(self) -> None:
+        """Work until the end. A worker that comes later does not end the service if it can't.
+
+        gunicorn takes it for a mistake of the start. It is a deploy that is half done, and the
+        workers that are there go on with the code they have.
+        """
+        try:
+            super().init_process()
+        except (Exception, SystemExit):
+            if self.booted or self.age <= self.cfg.workers:
+                raise
+            self.log.exception("A new worker can't load the code; the next one tries again")
+            time.sleep(1)  # gunicorn replaces it at once
+            sys.exit(1)
+
     def accept(self, listener: Any) -> None:
         """Accept a connection, and mostly its first request with it."""
         with suppress(BlockingIOError, ConnectionAbortedError):  # taken by a sibling, or gone
-            sock, client = listener.accept()
-            self.nr_conns += 1
-            self._await_request(Connection(self.cfg, sock, client, listener.getsockname()))
+            self._accept(listener)
+
+    def _accept(self, listener: Any) -> None:
+        sock, client = listener.accept()
+        self.nr_conns += 1
+        self._await_request(Connection(self.cfg, sock, client, listener.getsockname()))
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """Begin with the next request of an idle connection."""
@@ -296,8 +318,22 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
                 self._refuse(conn, 408)
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Shorten all deadlines. Called once, when the worker begins to stop."""
+        """Shut the door and shorten all deadlines. Called once, when the worker begins to stop."""
         self.alive = False  # gunicorn leaves it at True when the master has died
+        self.told_at = time.monotonic()
+        nudge.set()  # the job side hands its runs over at once
+        self._shut_the_door()
         super()._cap_keepalive(deadline)
         for conn in self._waiting:
             conn.timeout = min(conn.timeout, deadline)
+
+    def _shut_the_door(self) -> None:
+        """Take in who stands in the kernel's queue, and listen no more.
+
+        Who came later would wait there for the last worker's end, and then be reset.
+        """
+        for listener in self.sockets:
+            with suppress(OSError):  # the queue is empty
+                while self.nr_conns < self.worker_connections:
+                    self._accept(listener)
+            listener.close()

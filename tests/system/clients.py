@@ -55,15 +55,17 @@ class Clients:
     Attributes:
         instance: where they go.
         count: how many at once; every second of them sends an Idempotency-Key.
+        number: of the first amount; amounts of several groups must not meet.
         answers: what they got so far.
     """
 
     instance: Instance
     count: int = 4
+    number: int = 1
     answers: list[Answer] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(self.number)
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, args=(bool(n % 2),)) for n in range(self.count)
