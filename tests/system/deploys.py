@@ -1,5 +1,6 @@
 """What a deploy does to clients and to runs: visitors at the door, and who has the runs."""
 
+import contextlib
 import http.client
 import signal
 import sys
@@ -8,6 +9,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import LiteralString, Self
+
+import psutil
 
 from tests.eventually import eventually
 from tests.system.facts import now, rows
@@ -23,12 +26,14 @@ class Visitors:
     Attributes:
         port: where they go.
         count: how many at once.
+        rest: seconds between two visits of one.
         fates: `ANSWERED`, `REFUSED` (nobody listened, so nothing was sent), or what went wrong.
         longest: seconds of the longest visit.
     """
 
     port: int
     count: int = 3
+    rest: float = 0.01
     fates: Counter[str] = field(default_factory=Counter)
     longest: float = 0.0
 
@@ -50,7 +55,7 @@ class Visitors:
         eventually(lambda: self.fates[ANSWERED] >= before + number)
 
     def _work(self) -> None:
-        while not self._stop.wait(0.01):
+        while not self._stop.wait(self.rest):
             begun = time.monotonic()
             self.fates[self._visit()] += 1
             self.longest = max(self.longest, time.monotonic() - begun)
@@ -109,11 +114,25 @@ def uncharged(url: str) -> bool:
 
 
 def terminate(url: str, instance: Instance) -> object:
-    """Tell an instance to end and wait for it; return when it had, by the database's clock."""
+    """Tell an instance to end; return when its last worker had, by the database's clock."""
+    workers = list(instance.workers().values())
     instance.signal(signal.SIGTERM)
-    instance.process.wait(60)
+    ended_at = end_of(url, *workers)
+    instance.wait(60)
     gone(instance)
+    return ended_at
+
+
+def end_of(url: str, *processes: psutil.Process) -> object:
+    """Wait until the processes have ended; return when they had, by the database's clock."""
+    eventually(lambda: not any(map(_runs, processes)), within=60, every=0.01)
     return now(url)
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def note(**seconds: float) -> None:

@@ -2,14 +2,12 @@
 
 import contextlib
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import LiteralString
 
 import psutil
-import pytest
 
 from tests.eventually import eventually
 from tests.system.clients import Clients, misposted
@@ -190,11 +188,6 @@ def gives_up_first(folder: Path) -> list[str]:
     return ["-c", str(configuration)]
 
 
-def is_killed_first(_folder: Path) -> list[str]:
-    """Return arguments for workers that the master kills while they wait for a job."""
-    return ["--graceful-timeout", "2"]
-
-
 def test_job_that_does_not_listen_goes_down_with_a_killed_master(url: str, tmp_path: Path) -> None:
     rows(url, SIGN_OF_LIFE)
     settings = {"WEB_CONCURRENCY": "1", **job_module(tmp_path, STUBBORN_JOB)}
@@ -208,30 +201,6 @@ def test_job_that_does_not_listen_goes_down_with_a_killed_master(url: str, tmp_p
         assert outcomes(url) == {"interrupted": 1}
         assert unharmed(url)
         successor.kill()
-
-
-@pytest.mark.parametrize("arguments", [gives_up_first, is_killed_first])
-def test_job_that_does_not_listen_has_ended_before_its_successor_begins(
-    url: str, tmp_path: Path, arguments: Callable[[Path], list[str]]
-) -> None:
-    rows(url, SIGN_OF_LIFE)
-    settings = {"WEB_CONCURRENCY": "1", **job_module(tmp_path, STUBBORN_JOB)}
-    with ExitStack() as stack:
-        first = stack.enter_context(
-            gunicorn(url, tmp_path, env=settings, arguments=arguments(tmp_path))
-        )
-        eventually(lambda: len(lives(url)) == 1)
-        second = stack.enter_context(gunicorn(url, tmp_path, env=settings))
-        ready(second)
-        first.signal(signal.SIGTERM)
-        assert first.wait() == 0
-        eventually(lambda: len(lives(url)) == 2 and lives(url)[1][2] > 10)
-        [(_, last_sign, _), (first_sign, _, _)] = lives(url)
-        assert last_sign < first_sign
-        assert outcomes(url) == {"interrupted": 1}
-        assert unharmed(url)
-        assert unsound(url) == {}
-        second.kill()
 
 
 def lives(url: str) -> list[Row]:
