@@ -89,8 +89,12 @@ def _plan(job: Job, row: Mapping[str, Any], known: Mapping[str, Any]) -> dict[st
 
 
 def reschedule(pool: Pool, job: str, firing: datetime) -> None:
-    """Move the planned run of a job to another firing, unless it is under way or retrying."""
-    with pool.connection() as connection:
+    """Move the planned run of a job to another firing, unless it is under way or retrying.
+
+    The job has its schedule since now, not since it was changed: until then it went by the old.
+    """
+    with pool.connection() as connection, connection.transaction():
+        connection.execute("UPDATE job SET scheduled_at = now() WHERE name = %s", (job,))
         connection.execute(_MOVE, {"job": job, "at": firing})
 
 

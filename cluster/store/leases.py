@@ -31,7 +31,8 @@ def register(
 
     Copies that start together begin together: runs open for claims a second after the last of
     them has registered, and at most five seconds after the first. A worker that joins a
-    cluster at work moves nothing.
+    cluster at work moves nothing; nor does one that finds it silent again within ten seconds,
+    where workers come and go all the time: the runs would wait for ever.
     """
     with pool.connection() as connection, connection.transaction():
         # Two at once: the second waits here, and its next statement sees the first one's lease.
@@ -42,8 +43,9 @@ def register(
                 first_at = CASE WHEN silent THEN clock_timestamp() ELSE first_at END,
                 opens_at = CASE WHEN silent THEN clock_timestamp() + interval '1 s'
                     ELSE least(clock_timestamp() + interval '1 s', first_at + interval '5 s') END
-            FROM (SELECT NOT EXISTS (SELECT FROM worker
-                WHERE lease_until > now() AND NOT remote) AS silent) s
+            FROM (SELECT clock_timestamp() > opens_at + interval '10 s' AND NOT EXISTS (
+                SELECT FROM worker WHERE lease_until > now() AND NOT remote) AS silent
+                FROM opening) s
             WHERE silent OR clock_timestamp() < opens_at
             """
         )

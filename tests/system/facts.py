@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from cluster.store.checks import contradictions
 from tests.eventually import eventually
 
 Row = tuple[Any, ...]
@@ -76,59 +77,5 @@ def completed(url: str) -> int:
 
 def unsound(url: str) -> dict[str, list[Row]]:
     """Return what contradicts the guarantees, by guarantee; empty if all of them hold."""
-    found = {name: rows(url, query) for name, query in _CONTRADICTIONS.items()}
-    return {name: contradictions for name, contradictions in found.items() if contradictions}
-
-
-_CONTRADICTIONS: dict[str, LiteralString] = {
-    "runs of a job do not overlap": """
-        SELECT job, fence, started_at, before FROM (
-            SELECT *, max(finished_at) OVER (PARTITION BY part ORDER BY fence
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-            FROM (
-                SELECT h.job, coalesce(j.name, h.run_id::text) AS part, fence, started_at,
-                    finished_at
-                FROM history h LEFT JOIN job j ON j.name = h.job AND j.schedule IS NOT NULL
-                WHERE started_at IS NOT NULL AND outcome <> 'fenced'
-                UNION ALL
-                SELECT job, CASE WHEN scheduled THEN job ELSE id::text END, fence, started_at,
-                    'infinity'
-                FROM run WHERE token IS NOT NULL
-            ) attempt
-        ) a WHERE started_at < before
-        """,
-    "an attempt ends once": """
-        SELECT token, count(*) FROM history WHERE outcome <> 'fenced' AND token IS NOT NULL
-        GROUP BY token HAVING count(*) > 1
-        """,
-    "a run completes once, and then it is over": """
-        SELECT h.run_id FROM history h JOIN history later USING (run_id)
-        WHERE h.outcome = 'completed' AND later.fence > h.fence
-        UNION ALL
-        SELECT h.run_id FROM history h JOIN run r ON r.id = h.run_id WHERE h.outcome = 'completed'
-        """,
-    "attempts are counted one by one": """
-        SELECT run_id, max(attempt), count(*) FROM history
-        WHERE outcome <> 'fenced' AND token IS NOT NULL
-        GROUP BY run_id HAVING max(attempt) <> count(*)
-        """,
-    "no run starts before it is due": "SELECT * FROM history WHERE started_at < due_at",
-    "a fenced attempt had another end before": """
-        SELECT * FROM history h WHERE outcome = 'fenced' AND NOT EXISTS (
-            SELECT FROM history e WHERE e.token = h.token AND e.outcome <> 'fenced'
-                AND e.finished_at <= h.finished_at)
-        """,
-    "a task is closed once, and then it is over": """
-        SELECT run_id FROM history WHERE closing GROUP BY 1 HAVING count(*) > 1
-        UNION ALL
-        SELECT id FROM run r JOIN history h ON h.run_id = r.id AND h.closing
-        """,
-    "each job has one run": """
-        SELECT j.name, count(r.id) FROM job j LEFT JOIN run r ON r.job = j.name AND r.scheduled
-        WHERE j.schedule IS NOT NULL GROUP BY 1 HAVING count(r.id) <> 1
-        """,
-    "postings add up to the balance": """
-        SELECT u.id, u.balance, sum(l.amount) FROM users u LEFT JOIN ledger l ON l.user_id = u.id
-        GROUP BY u.id HAVING u.balance <> coalesce(sum(l.amount), 0) OR u.balance < 0
-        """,
-}
+    with psycopg.connect(url, autocommit=True) as connection:
+        return {name: found for name, found in contradictions(connection) if found}
