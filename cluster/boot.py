@@ -21,7 +21,7 @@ from cluster.nudge import leaving, nudge
 from cluster.runner import Runner
 from cluster.settings import Settings, load
 from cluster.store.guard import TokenGuard
-from cluster.worker import Worker
+from cluster.worker import PATIENCE, Worker
 
 _APP_LOAD_ERROR = 4
 """gunicorn's exit status of a worker that can't load: the master halts, and does not respawn."""
@@ -142,7 +142,14 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
     url = database_url(settings)
     identity = process.identity()
     name = f"{settings.instance}:{identity.pid}"
-    engine = database.pool(url, "ronin engine", size=1, spare=1, session=database.ONE_PLAN)
+    engine = database.pool(
+        url,
+        "ronin engine",
+        size=1,
+        spare=1,
+        patience=settings.lease_seconds * PATIENCE,
+        session=database.ONE_PLAN,
+    )
     # Apart from the engine's, so that no job's queries can hold up a heartbeat.
     lent = database.pool(url, "ronin jobs", size=4)
     engine.open()

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
@@ -48,6 +49,31 @@ Planned once (a claim takes 0.4 ms in place of 1.3), and the same whatever the s
 queue say, which is empty one minute and holds a million rows the next."""
 
 
+class Impatient(Connection[TupleRow]):
+    """A connection that waits for an answer for a limited time, then gives itself up.
+
+    The server's `statement_timeout` can't tell us anything when the server, or a pooler between
+    us, is silent; nor does TCP notice, as long as somebody acknowledges what we send.
+
+    Attributes:
+        patience: seconds; None waits for ever.
+    """
+
+    patience: float | None = None
+
+    def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait as psycopg does.
+
+        Raises:
+            psycopg.OperationalError: no answer came in time; nobody knows what was done.
+        """
+        try:
+            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - it has no public name
+            self.close()
+            raise psycopg.OperationalError("the database did not answer in time") from error
+
+
 def conninfo(url: str, name: str, **session: str) -> str:
     """Return the libpq connection string for a URL with our timeouts and session settings.
 
@@ -80,6 +106,7 @@ def pool(
     *,
     spare: int = 0,
     timeout: float = 3.0,
+    patience: float | None = None,
     session: Mapping[str, str] = MappingProxyType({}),
 ) -> Pool:
     """Return a closed pool of autocommit connections; open it after the fork, never before.
@@ -90,10 +117,18 @@ def pool(
         size: connections at most.
         spare: connections kept open when idle.
         timeout: seconds a caller waits for a connection before `PoolTimeout`.
+        patience: seconds that each statement waits for its answer; None for ever.
         session: server settings that differ from ours.
     """
+
+    def configure(connection: Connection[Any]) -> None:
+        if isinstance(connection, Impatient):
+            connection.patience = patience
+
     return ConnectionPool(
         conninfo(url, name, **session),
+        connection_class=Impatient,
+        configure=configure,
         min_size=spare,
         max_size=size,
         timeout=timeout,

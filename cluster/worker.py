@@ -33,9 +33,12 @@ _SOONEST = 0.01
 """Seconds between two looks at least: a run that another worker is just claiming looks open."""
 _HISTORY_SECONDS = 3600.0
 """Between two looks whether the history has partitions for the days to come."""
+PATIENCE = 0.3
+"""Part of the lease that a statement waits for its answer. A beat that is sent after a third of
+the lease has failed before two thirds are over."""
 _TRUSTED = 0.6
-"""Part of the lease after which a worker without an answer stops its runs. The rest is for a
-statement that hangs in a silent network (3 s, see `database`) and for the runs to stop."""
+"""Part of the lease after which a worker without an answer stops its runs. The rest is for the
+runs to stop."""
 _JUMP = 1 / 3
 """Part of the lease by which the database's clock may differ from what ours has counted."""
 _NOBODY = UUID(int=0)

@@ -53,9 +53,11 @@ CREATE TABLE IF NOT EXISTS worker (
 CREATE TABLE IF NOT EXISTS opening (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     first_at timestamptz NOT NULL,
-    opens_at timestamptz NOT NULL
+    opens_at timestamptz NOT NULL,
+    left_at timestamptz NOT NULL -- when a worker has last left in order
 );
-INSERT INTO opening (first_at, opens_at) VALUES ('-infinity', '-infinity') ON CONFLICT DO NOTHING;
+INSERT INTO opening (first_at, opens_at, left_at) VALUES ('-infinity', '-infinity', '-infinity')
+ON CONFLICT DO NOTHING;
 
 -- The server that the workers have settled with, told by its start, and since when: one cell.
 -- Another one, or the same in another life, may have another clock than leases were written by.

@@ -17,13 +17,17 @@ from webapp.remote import TaskClaims, TaskComplete, TaskFail, TaskHeartbeat, Tas
 from webapp.runs import Run, RunCancel
 from webapp.tasks import Kinds, Task, TaskAttempts, TaskBatch, TaskRetry, Tasks
 
+_PATIENCE = 6.0
+"""Seconds; with those that a request waits for a connection, nobody is kept for ten."""
+
 App = falcon.App[falcon.Request, falcon.Response]
 
 
 def create() -> App:
     """Return the application of a worker, with its own connections; call it after the fork."""
     loaded = settings.load()
-    pool = database.pool(boot.database_url(loaded), "ronin http", size=8, spare=2)
+    url = boot.database_url(loaded)
+    pool = database.pool(url, "ronin http", size=8, spare=2, patience=_PATIENCE)
     pool.open()
     return routes(pool, catalogue, loaded.lease_seconds)
 

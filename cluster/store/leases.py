@@ -31,8 +31,8 @@ def register(
 
     Copies that start together begin together: runs open for claims a second after the last of
     them has registered, and at most five seconds after the first. A worker that joins a
-    cluster at work moves nothing; nor does one that finds it silent again within ten seconds,
-    where workers come and go all the time: the runs would wait for ever.
+    cluster at work moves nothing. Nor does one that finds it silent again within ten seconds
+    after another has left in order: where they come and go all the time, runs would never open.
     """
     with pool.connection() as connection, connection.transaction():
         # Two at once: the second waits here, and its next statement sees the first one's lease.
@@ -43,8 +43,9 @@ def register(
                 first_at = CASE WHEN silent THEN clock_timestamp() ELSE first_at END,
                 opens_at = CASE WHEN silent THEN clock_timestamp() + interval '1 s'
                     ELSE least(clock_timestamp() + interval '1 s', first_at + interval '5 s') END
-            FROM (SELECT clock_timestamp() > opens_at + interval '10 s' AND NOT EXISTS (
-                SELECT FROM worker WHERE lease_until > now() AND NOT remote) AS silent
+            FROM (SELECT least(left_at, opens_at) < clock_timestamp() - interval '10 s'
+                AND NOT EXISTS (SELECT FROM worker
+                    WHERE lease_until > now() AND NOT remote) AS silent
                 FROM opening) s
             WHERE silent OR clock_timestamp() < opens_at
             """
@@ -227,8 +228,14 @@ def leave(pool: Pool, worker: UUID) -> None:
 def resign(pool: Pool, worker: UUID) -> bool:
     """Give the lease back; False if runs are still held, which proof of death then frees."""
     query = """
-        DELETE FROM worker w WHERE w.id = %s
-            AND NOT EXISTS (SELECT FROM run r WHERE r.worker_id = w.id AND r.token IS NOT NULL)
+        WITH left_ AS (
+            DELETE FROM worker w WHERE w.id = %s AND NOT EXISTS (
+                SELECT FROM run r WHERE r.worker_id = w.id AND r.token IS NOT NULL)
+            RETURNING remote
+        ), noted AS (
+            UPDATE opening SET left_at = now() FROM left_ WHERE NOT remote
+        )
+        SELECT FROM left_
         """
     with pool.connection() as connection:
         return connection.execute(query, (worker,)).rowcount == 1

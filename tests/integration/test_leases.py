@@ -75,6 +75,25 @@ def test_leases_that_have_run_out_make_a_cluster_silent(pool: Pool) -> None:
     assert value(pool, "SELECT opens_at > now() FROM opening")
 
 
+def test_a_cluster_that_was_killed_whole_opens_again_at_once(pool: Pool) -> None:
+    expire(pool, register(pool))
+    before = opening(pool)
+    execute(pool, "UPDATE opening SET opens_at = now() - interval '1 ms'")
+    register(pool)
+    assert opening(pool) != before
+
+
+def test_where_workers_come_and_go_all_the_time_the_opening_is_not_put_off(pool: Pool) -> None:
+    assert leases.resign(pool, register(pool))
+    execute(pool, "UPDATE opening SET opens_at = now() - interval '9 s'")
+    before = opening(pool)
+    assert leases.resign(pool, register(pool, 2))
+    assert opening(pool) == before
+    execute(pool, "UPDATE opening SET opens_at = now() - interval '11 s'")
+    register(pool, 3)
+    assert value(pool, "SELECT opens_at > now() FROM opening")
+
+
 def test_a_second_start_waits_for_the_first_and_joins_it(pool: Pool) -> None:
     with transaction(pool) as (lent, _):
         register(lent)
