@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from cluster import database, embedded, log, migrate, process
-from cluster.child import perform_apart
+from cluster.apart import perform_apart
 from cluster.job import JobError, catalogue
 from cluster.nudge import leaving, nudge
 from cluster.runner import Runner

@@ -1,233 +1,185 @@
-"""Child: performs a suspect in a process of its own, so that a death is certainly its own.
+"""Child: `python -m cluster.child`, the two processes that perform a run apart from its worker.
 
-Two halves: `perform_apart` in the worker and `main` in the child. By the child's stdin comes the
-order, and later maybe the outcome to stop with; where it ends, so does the child. Progress and
-result go back by a pipe of their own, because a job may print what it likes.
+The *keeper* never runs a line of a job, so nothing that a job does can hold it up: it kills the
+performer when a stop has to be at once, when the worker is gone, or when the worker can't be
+trusted any more. The *performer*, its fork, loads the jobs and calls the function.
 """
 
-import contextlib
 import ctypes
 import faulthandler
+import functools
 import math
 import os
-import selectors
+import resource
+import select
 import signal
-import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import IO, Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 import psycopg
 from pydantic import TypeAdapter
 
-from cluster import database, log, settings
-from cluster.job import catalogue
+from cluster import database, log, process, settings
+from cluster.apart import GRACE_SECONDS, TAIL_CHARACTERS, Lines, Order, send
+from cluster.job import Job, catalogue
 from cluster.perform import Result, perform, storable
 from cluster.run import Claim, Connect, Connection, Run, RunStopped
 
-_LOOK_SECONDS = 0.2
 _REPORT_SECONDS = 0.1
-_EXIT_SECONDS = 2.0
-"""For the child to end after its result; a thread that the job left behind would hold it up."""
-_TAIL_LINES = 20
-_TAIL_CHARACTERS = 4096
-_PIPE_BYTES = 1 << 20
-"""More than a pipe holds, so that one read empties it, and more than any message has."""
 _PR_SET_PDEATHSIG = 1
-_SIGNALS = {each.value: each.name for each in signal.Signals}
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What the child needs to know: `reply` is the descriptor it answers by."""
-
-    claim: Claim
-    url: str | None
-    worker: int
-    reply: int
-    path: list[str]
-
-
-def perform_apart(claim: Claim, run: Run, *, url: str | None) -> Result:
-    """Perform a claim in a child process and say how it came back; raises nothing.
-
-    The child ends when the calling thread does, so call it in one that lives as long as the
-    process. Whatever the child prints goes to this process's standard error.
-
-    Args:
-        claim: what to perform.
-        run: told to stop by others, and gets the progress; the job's function sees another one.
-        url: of the database that the run may borrow connections to; None for none.
-
-    Returns:
-        What the function came to; `crashed`, with how the process died and the last 20 lines of
-        its output (at most 4096 characters), if it ended without a result; `failed` if no
-        process could be started.
-    """
-    try:
-        receive, reply = os.pipe()
-        with open(receive, "rb", buffering=0) as messages:  # noqa: PTH123 - a descriptor
-            try:
-                process = _start(reply)
-            finally:
-                os.close(reply)
-            with process:
-                order = _Order(claim, url, os.getpid(), reply, sys.path)
-                return _Watch(process, run).until_end(order, messages)
-    except Exception as error:  # noqa: BLE001 - the caller's thread would die, and its slot with it
-        reason = f"{type(error).__name__}: {error}"
-        return Result("failed", storable(f"no process of its own for it: {reason}"))
-
-
-def _start(reply: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-u", "-m", "cluster.child"],  # unbuffered: the last words count
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=[reply],
-        start_new_session=True,
-    )
-
-
-def _send(descriptor: int, message: object) -> None:
-    data = orjson.dumps(message) + b"\n"
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-@dataclass(slots=True)
-class _Lines:
-    """Calls `take` with each line that a pipe gives; a huge one is cut."""
-
-    pipe: IO[bytes]
-    take: Callable[[bytes], None]
-    rest: bytes = b""
-
-    def read(self) -> bool:
-        """Read once, without waiting if there is something; False at the pipe's end."""
-        data = os.read(self.pipe.fileno(), _PIPE_BYTES)
-        *lines, self.rest = (self.rest + data).split(b"\n")
-        for line in lines:
-            self.take(line)
-        if len(self.rest) > _PIPE_BYTES:
-            self.flush()
-        return bool(data)
-
-    def flush(self) -> None:
-        """Take what has no line's end as a line."""
-        rest, self.rest = self.rest, b""
-        if rest:
-            self.take(rest)
-
-
-@dataclass(slots=True)
-class _Watch:
-    """The worker's eye on one child."""
-
-    process: subprocess.Popen[bytes]
-    run: Run
-    told: bool = False
-    result: Result | None = None
-    exit_by: float = math.inf
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
-
-    def until_end(self, order: _Order, messages: IO[bytes]) -> Result:
-        """Give the order, and return how the child came back."""
-        assert self.process.stdout  # noqa: S101 - a pipe was asked for
-        output = _Lines(self.process.stdout, self._show)
-        with selectors.DefaultSelector() as pipes:
-            for lines in (output, _Lines(messages, self._hear)):
-                pipes.register(lines.pipe, selectors.EVENT_READ, lines)
-            self._tell(order)
-            while self.process.poll() is None:
-                self._look(pipes, _LOOK_SECONDS)
-            # Once: all that the child left; a grandchild may hold the pipes, and write, for ever.
-            self._look(pipes, 0)
-        output.flush()
-        return self.result or Result("crashed", self._evidence())
-
-    def _look(self, pipes: selectors.BaseSelector, seconds: float) -> None:
-        for key, _ in pipes.select(seconds):
-            if not key.data.read():
-                pipes.unregister(key.fileobj)
-        if self.run.told and not self.told:
-            self.told = True
-            self._tell(self.run.told)
-        if time.monotonic() > self.exit_by:
-            self.process.kill()
-
-    def _tell(self, message: object) -> None:
-        assert self.process.stdin  # noqa: S101 - a pipe was asked for
-        with contextlib.suppress(BrokenPipeError):  # it is dead, as will be seen
-            _send(self.process.stdin.fileno(), message)
-
-    def _hear(self, line: bytes) -> None:
-        message: Any = orjson.loads(line)
-        if isinstance(message, dict):
-            self.result = Result(**message)
-            self.exit_by = time.monotonic() + _EXIT_SECONDS
-        else:
-            with contextlib.suppress(RunStopped):  # the child hears of it otherwise
-                self.run.progress(message)
-
-    def _show(self, line: bytes) -> None:
-        text = line.decode(errors="replace")
-        self.tail.append(text[-_TAIL_CHARACTERS:])
-        with contextlib.suppress(OSError):  # nobody reads our standard error any more
-            sys.stderr.write(f"{text}\n")
-
-    def _evidence(self) -> str:
-        code = self.process.returncode
-        how = f"signal {-code} ({_SIGNALS.get(-code, '?')})" if code < 0 else f"exit code {code}"
-        said = "\n".join(self.tail)[-_TAIL_CHARACTERS:]
-        tail = f"last lines of its output: {said}" if said else "it printed nothing"
-        return storable(f"its process died: {how}; {tail}")
 
 
 def main() -> None:
-    """Perform the order that stdin gives, in the child.
+    """Keep the order that stdin gives; in the fork, perform it."""
+    signals = _catch(signal.SIGCHLD, signal.SIGTERM)
+    _ask_for_death(signal.SIGTERM)  # not KILL: we have somebody to take along
+    lines: list[bytes] = []
+    orders = Lines(_take_stdin(), lambda line: lines.append(line) if line else None)
+    while not lines:
+        if not orders.read():
+            return  # the worker died before it had given an order
+    order = TypeAdapter(Order).validate_json(lines.pop(0))
+    if os.getppid() != order.worker:
+        return  # it died before we asked the kernel
+    os.set_inheritable(order.reply, False)  # noqa: FBT003 - it takes no keyword
+    words, forward = os.pipe()
+    keeper = os.getpid()
+    performer = os.fork()
+    if performer:
+        os.close(words)
+        _Keeper(performer, forward, order.reply, order.trusted_until).keep(orders, lines, signals)
+    else:
+        for each in (orders.descriptor, forward, signals):
+            os.close(each)
+        _perform_order(order, words, keeper)
+
+
+def _catch(*numbers: signal.Signals) -> int:
+    """Return a descriptor that gives a byte for each of these signals."""
+    receive, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    return receive
+
+
+def _ask_for_death(number: signal.Signals) -> None:
+    # It comes when the thread that started us ends; the runner's end only with the process.
+    with suppress(AttributeError, OSError):  # only Linux has it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def _take_stdin() -> int:
+    """Return stdin, and leave an empty one to the job, which might read it."""
+    orders = os.dup(0)
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a device
+        os.dup2(nothing.fileno(), 0)
+    return orders
+
+
+class _WorkerGone(Exception):  # noqa: N818 - it says what happened
+    """Nobody is there any more whom the performer could work for."""
+
+
+@dataclass(slots=True)
+class _Keeper:
+    """Watches over the performer; see the module.
+
+    Attributes:
+        performer: its pid, and that of its process group.
+        forward: the descriptor by which it hears.
+        killed: why we killed it: `stop`, `trust`.
+    """
+
+    performer: int
+    forward: int
+    reply: int
+    trusted_until: float | None
+    stop_by: float = math.inf
+    killed: str = ""
+
+    def keep(self, orders: Lines, lines: list[bytes], signals: int) -> None:
+        """Watch until the performer has ended, take its group along, and tell the worker."""
+        with suppress(ProcessLookupError, PermissionError):  # it has done so itself, or is gone
+            os.setpgid(self.performer, self.performer)
+        try:
+            code = self._until_end(orders, lines, signals)
+        except _WorkerGone:
+            self._kill("worker")
+            os.waitpid(self.performer, 0)
+        else:
+            self._kill(self.killed)  # those it started
+            send(self.reply, {"death": {"code": code, "killed": self.killed}})
+
+    def _until_end(self, orders: Lines, lines: list[bytes], signals: int) -> int:
+        while True:
+            pid, status = os.waitpid(self.performer, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            while lines:
+                self._obey(lines.pop(0))
+            ready, _, _ = select.select([orders.descriptor, signals], [], [], self._pause())
+            if signals in ready and signal.SIGTERM in os.read(signals, 4096):
+                raise _WorkerGone
+            if orders.descriptor in ready and not orders.read():
+                raise _WorkerGone
+
+    def _obey(self, line: bytes) -> None:
+        message = orjson.loads(line)
+        self.trusted_until = message["trusted_until"]
+        if message["stop"]:
+            send(self.forward, message)
+            if message["at_once"]:
+                self.stop_by = min(self.stop_by, time.monotonic() + GRACE_SECONDS)
+
+    def _pause(self) -> float | None:
+        """Kill the performer if it is time; return the seconds until it may be, None for ever."""
+        now = time.monotonic()
+        trusted = math.inf if self.trusted_until is None else self.trusted_until
+        until = math.inf if self.killed else min(trusted, self.stop_by)
+        if now >= until:
+            self._kill("trust" if now >= trusted else "stop")
+            until = math.inf
+        return until - now if until < math.inf else None
+
+    def _kill(self, reason: str) -> None:
+        self.killed = reason
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.performer, signal.SIGKILL)
+
+
+def _perform_order(order: Order, words: int, keeper: int) -> None:
+    """Be the performer.
 
     Raises:
         SystemExit: a setting makes no sense.
     """
-    _die_with_worker()
+    os.setpgid(0, 0)  # those that a job starts go with it
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # until there is somebody who can be told
+    _ask_for_death(signal.SIGKILL)
+    if os.getppid() != keeper:
+        os._exit(1)
+    send(order.reply, {"performer": process.identity()})
     faulthandler.enable(all_threads=False)  # a segmentation fault says where
-    orders = _take_stdin()
-    order = TypeAdapter(_Order).validate_json(orders.readline())
-    if os.getppid() != order.worker:
-        os._exit(1)  # the worker died before we asked the kernel
-    os.set_inheritable(order.reply, False)  # noqa: FBT003 - it takes no keyword
     sys.path.extend(entry for entry in order.path if entry not in sys.path)
     configured = settings.load_or_exit()
     log.configure(configured.log)
     with _connections(order.url) as connect:
         run = Run(order.claim, connect)
-        threading.Thread(target=_obey, args=(orders, run), daemon=True).start()
+        threading.Thread(target=_listen, args=(words, run), daemon=True).start()
         with _reporting(run, order.reply):
-            result = _perform(order.claim, run, configured.jobs)
-        _send(order.reply, result)
-
-
-def _die_with_worker() -> None:
-    # It fires when the thread that started us ends; the runner's end only with the process.
-    with contextlib.suppress(AttributeError, OSError):  # only Linux has it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _take_stdin() -> IO[bytes]:
-    """Return stdin, and leave an empty one to the job, which might read it."""
-    orders = os.fdopen(os.dup(0), "rb")
-    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a device
-        os.dup2(nothing.fileno(), 0)
-    return orders
+            result = _performed(order.claim, run, configured.jobs)
+        send(order.reply, {"result": result})
 
 
 @contextmanager
@@ -243,10 +195,15 @@ def _no_database() -> AbstractContextManager[Connection]:
     raise psycopg.OperationalError("this process was given no database to connect to")
 
 
-def _obey(orders: IO[bytes], run: Run) -> None:
-    for line in orders:
-        run.stop(orjson.loads(line))
-    os._exit(1)  # the worker is dead
+def _listen(words: int, run: Run) -> None:
+    with os.fdopen(words, "rb") as lines:
+        for line in lines:
+            if line.strip():
+                message = orjson.loads(line)
+                run.stop(message["stop"])
+                if message["at_once"]:
+                    os.killpg(0, signal.SIGTERM)  # ourselves, and those that the job started
+    os._exit(1)  # the keeper is dead
 
 
 @contextmanager
@@ -260,7 +217,7 @@ def _reporting(run: Run, reply: int) -> Iterator[None]:
             ended = over.wait(_REPORT_SECONDS)
             if run.fraction != sent:
                 sent = run.fraction
-                _send(reply, sent)
+                send(reply, {"progress": sent})
 
     thread = threading.Thread(target=report, daemon=True)
     thread.start()
@@ -269,16 +226,72 @@ def _reporting(run: Run, reply: int) -> Iterator[None]:
     thread.join()  # so that no two write at once
 
 
+def _performed(claim: Claim, run: Run, modules: tuple[str, ...]) -> Result:
+    try:
+        with _stopped_at_once(run):
+            return _perform(claim, run, modules)
+    except RunStopped:  # before the function had begun, or when it had just ended
+        return Result(run.told, "told to stop")
+
+
+@contextmanager
+def _stopped_at_once(run: Run) -> Iterator[None]:
+    """Turn TERM into `RunStopped` wherever the main thread is; from somebody else, into death."""
+
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN if run.told else signal.SIG_DFL)
+        run.check()
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        run.check()  # told while TERM was ignored
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _perform(claim: Claim, run: Run, modules: tuple[str, ...]) -> Result:
     try:
         catalogue.load(modules)
     except Exception as error:  # noqa: BLE001 - not the run's fault, so no crash of its own
-        trace = storable(traceback.format_exc()[-_TAIL_CHARACTERS:])
+        trace = storable(traceback.format_exc()[-TAIL_CHARACTERS:])
         return Result("failed", storable(f"the jobs can't be loaded: {error}"), trace)
     job = catalogue.get(claim.job)
     if not job:
         return Result("failed", f"its process knows no job {claim.job!r}", final=True)
-    return perform(job, run, claim.args)
+    return perform(_limited(job), run, claim.args)
+
+
+def _limited(job: Job) -> Job:
+    """Return the job with its memory limit around the function."""
+    if job.memory_mib is None:
+        return job
+    function = job.function
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = _taken() + job.memory_mib * 2**20
+    if most != resource.RLIM_INFINITY:
+        limit = min(limit, most)
+
+    @functools.wraps(function)
+    def within(*args: object, **kwargs: object) -> object:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+        try:
+            return function(*args, **kwargs)
+        except MemoryError as error:
+            resource.setrlimit(resource.RLIMIT_DATA, (most, most))  # to tell of it takes some, too
+            raise MemoryError(f"over its limit, memory_mib={job.memory_mib}") from error
+
+    return job.model_copy(update={"function": within})
+
+
+def _taken() -> int:
+    """Return the bytes of private memory, as the kernel counts for the limit."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[5]
+    except OSError:
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ class Job(BaseModel):
     priority: int = Field(0, ge=-100, le=100)
     spread: float = Field(0.1, ge=0, le=60)
     max_running: int | None = Field(None, ge=1, le=100_000)
+    isolation: Literal["thread", "process"] = "thread"
+    memory_mib: int | None = Field(None, ge=64, le=2**30)
     remote: bool = False
     at_once: bool = False
     catch_up: Literal["one", "all", "none"] = "one"
@@ -62,6 +64,12 @@ class Job(BaseModel):
         if inspect.iscoroutinefunction(value):
             raise ValueError("a job is a plain function, not a coroutine")
         return value
+
+    @model_validator(mode="after")
+    def _limited_apart(self) -> "Job":
+        if self.memory_mib and self.isolation != "process":
+            raise ValueError('memory_mib: only with isolation="process"')
+        return self
 
     @model_validator(mode="after")
     def _callable_by_us(self) -> "Job":
@@ -153,7 +161,11 @@ class Catalogue:
                 firings that passed while nothing could start them, or while the run before was
                 under way: `one` run stands for all of them (default); `all` get a run each, one
                 after another, the newest hundred at most; `none`, not even the first, once it
-                is a minute late.
+                is a minute late. `isolation`: `"process"` to
+                perform it in a process of its own, which shares no interpreter lock with HTTP,
+                and is killed if it does not stop by itself when it has to; default `"thread"`.
+                `memory_mib`: with such a process, what the function may take on top of what
+                its modules took; beyond, it gets a `MemoryError`.
 
         Raises:
             JobError: an unknown or malformed setting, or a name that is taken.

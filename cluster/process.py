@@ -38,7 +38,20 @@ def identity() -> Identity:
     return Identity(f"{os.uname().nodename} {boot} {namespace}", pid, started)
 
 
-def is_dead(process: Identity) -> bool:
+def mark(worker: Identity) -> str:
+    """Return the argument by which the processes that perform runs for a worker are known."""
+    return f"worker={worker.pid}.{worker.started}"
+
+
+def is_dead(worker: Identity) -> bool:
+    """Return True only with proof that a worker of this same host exists no more.
+
+    Nor does any process that performs for it: these die with it, but perhaps a moment later.
+    """
+    return is_gone(worker) and not _has_performers(worker)
+
+
+def is_gone(process: Identity) -> bool:
     """Return True only with proof that a process of this same host exists no more."""
     try:
         os.kill(process.pid, 0)
@@ -48,11 +61,32 @@ def is_dead(process: Identity) -> bool:
         pass  # it exists and is another user's
     try:
         state, started = _state(process.pid)
+        threads = list(Path(f"/proc/{process.pid}/task").iterdir())
     except OSError:
         # Gone since the line above, or hidden by the mount option hidepid: no proof.
         return False
-    # A zombie has no thread left that could run a job.
-    return started != process.started or state in "ZX"
+    # A zombie is its first thread; the others may still have to die.
+    return started != process.started or (state in "ZX" and len(threads) == 1)
+
+
+def _has_performers(worker: Identity) -> bool:
+    wanted = mark(worker).encode()
+    return any(wanted in _arguments(folder) for folder in Path("/proc").glob("[0-9]*"))
+
+
+def _arguments(folder: Path) -> list[bytes]:
+    """Return a process's arguments; none once it can't run any more."""
+    line = _read(folder / "cmdline")
+    if not line:  # its first thread is a zombie, but others may live
+        line = b"".join(_read(thread / "cmdline") for thread in folder.glob("task/*"))
+    return line.split(b"\0")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 def _state(pid: int) -> tuple[str, int]:

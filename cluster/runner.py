@@ -1,5 +1,6 @@
-"""Runner: performs claimed runs in threads and says how each ended."""
+"""Runner: performs claimed runs and says how each ended."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -11,26 +12,36 @@ from cluster.job import Job
 from cluster.perform import Result, perform
 from cluster.run import Claim, Connect, Guard, Run
 
-Apart = Callable[[Claim, Run], Result]
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """A claim that is being performed here.
 
     Attributes:
         deadline: by the monotonic clock, in seconds, when its timeout ends.
+        trusted_until: by the same clock; then its process is killed unless we said more.
+        at_once: it has to stop at once if it is told to stop, so its process may be killed.
     """
 
     claim: Claim
     job: Job
     run: Run
     deadline: float
+    trusted_until: float = math.inf
+    at_once: bool = False
+
+    def stop(self, reason: str) -> None:
+        """Tell the run to stop at once: TERM for a process of its own, and then KILL."""
+        self.at_once = True  # first, so that nobody sees the word without it
+        self.run.stop(reason)
+
+
+Apart = Callable[[Attempt], Result]
 
 
 @dataclass(slots=True)
 class Runner:
-    """Performs runs, at most `slots` at once, in daemon threads of this process.
+    """Performs runs, at most `slots` at once, in daemon threads of this process or from there.
 
     Daemons, because a thread that interpreter exit waits for would go on with its job as an
     orphan after the process was told to end. A result counts as load until it is taken, so that
@@ -39,7 +50,7 @@ class Runner:
     Attributes:
         slots: runs at once.
         connect: lends the runs a connection.
-        apart: performs a claim in a process of its own; for suspects.
+        apart: performs an attempt in a process of its own; for suspects, and jobs that say so.
         wake: called from a run's thread when a result waits.
         guard: of the runs' own transactions; None where there is no database.
     """
@@ -53,16 +64,24 @@ class Runner:
     _queue: SimpleQueue[Attempt] = field(default_factory=SimpleQueue)
     _results: SimpleQueue[tuple[Attempt, Result]] = field(default_factory=SimpleQueue)
     _threads: int = 0
+    _trusted_until: float = math.inf
 
     @property
     def attempts(self) -> list[Attempt]:
         """What is under way, results that nobody has taken included."""
         return list(self._attempts.values())
 
-    def start(self, claim: Claim, job: Job) -> None:
-        """Perform a claim in a thread; its result comes by `results`."""
+    def start(self, claim: Claim, job: Job, *, trusted_until: float | None = None) -> None:
+        """Perform a claim; its result comes by `results`.
+
+        Args:
+            claim: what to perform.
+            job: its function and settings.
+            trusted_until: see `trust`, for this one alone.
+        """
         run = Run(claim, self.connect, self.guard)
-        attempt = Attempt(claim, job, run, time.monotonic() + job.timeout)
+        deadline = time.monotonic() + job.timeout
+        attempt = Attempt(claim, job, run, deadline, trusted_until or self._trusted_until)
         self._attempts[claim.token] = attempt
         if self._threads < min(len(self._attempts), self.slots):
             self._threads += 1
@@ -77,30 +96,46 @@ class Runner:
         """Give the slot of an attempt back, once its end is written."""
         self._attempts.pop(token, None)
 
-    def stop(self, reason: str) -> None:
-        """Tell every run to stop, with the outcome it shall end with."""
+    def trust(self, until: float) -> None:
+        """Let processes live until then, by the monotonic clock; called again before.
+
+        Without it a worker that is frozen, or has lost the database, could not keep its runs
+        from going on beside their successors. What has to stop at once is not let live longer.
+        """
+        self._trusted_until = until
         for attempt in self.attempts:
-            attempt.run.stop(reason)
+            if not attempt.at_once:
+                attempt.trusted_until = until
+
+    def stop(self, reason: str) -> None:
+        """Tell every run to stop at once, with the outcome it shall end with."""
+        for attempt in self.attempts:
+            attempt.stop(reason)
+
+    def leave(self) -> None:
+        """Tell every run that this process is about to end; until then it may go on."""
+        for attempt in self.attempts:
+            attempt.run.stop("interrupted")
 
     def cancel(self, tokens: Iterable[UUID]) -> None:
         """Tell the runs to stop whose attempts these are."""
         for token in tokens:
             if attempt := self._attempts.get(token):
-                attempt.run.stop("cancelled")
+                attempt.stop("cancelled")
 
     def stop_overdue(self) -> None:
         """Tell the runs to stop whose timeout is over."""
         now = time.monotonic()
         for attempt in self.attempts:
             if now >= attempt.deadline:
-                attempt.run.stop("timed_out")
+                attempt.stop("timed_out")
 
     def _serve(self) -> None:
         while True:
             attempt = self._queue.get()
             claim = attempt.claim
-            if claim.suspect:
-                result = self.apart(claim, attempt.run)
+            if claim.suspect or attempt.job.isolation == "process":
+                result = self.apart(attempt)
             else:
                 result = perform(attempt.job, attempt.run, claim.args)
             self._results.put((attempt, result))

@@ -41,6 +41,9 @@ _TRUSTED = 0.6
 runs to stop."""
 _JUMP = 1 / 3
 """Part of the lease by which the database's clock may differ from what ours has counted."""
+_KILLED = 0.8
+"""Part of the lease after which the processes of isolated runs are killed, whatever has become
+of their worker. The rest is for that to happen, and for a clock that is a little slow."""
 _NOBODY = UUID(int=0)
 
 
@@ -165,6 +168,7 @@ class Worker:
         worker = leases.register(self._pool, self._name, self._process, names, self._lease)
         self._id = worker
         self._beaten_at = sent
+        self._runner.trust(sent + self._lease * _KILLED)
         self._beat_at = sent + self._lease / 3
         self._log.info("joined", id=str(worker), jobs=len(names))
         return worker
@@ -189,6 +193,7 @@ class Worker:
         if leases.beat(self._pool, worker, list(held.items())):
             self._told = held
             self._beaten_at = sent
+            self._runner.trust(sent + self._lease * _KILLED)
             self._beat_at = sent + self._lease / 3
             return True
         self._log.error("declared dead by others; stopping its runs and beginning anew")
@@ -317,7 +322,7 @@ class Worker:
 
     def _drain(self) -> None:
         """End in order: tell the runs, write their ends, give the lease back."""
-        self._runner.stop("interrupted")
+        self._runner.leave()
         said = False
         while self._id:
             try:

@@ -12,7 +12,7 @@ import click
 import httpx
 
 from cluster import log, settings
-from cluster.child import perform_apart
+from cluster.apart import perform_apart
 from cluster.job import JobError, catalogue
 from cluster.remote.loop import Remote
 from cluster.remote.siblings import outlive_siblings

@@ -32,6 +32,8 @@ _EMPTY_SECONDS = 1.0
 """Between two claims at least when the first brought nothing, whether the server waits or not."""
 _TRUSTED = 0.6
 """Part of the lease after which tasks without an answered heartbeat are told to stop."""
+_KILLED = 0.8
+"""Part of it after which their processes are killed, even if this one is frozen."""
 _LIMIT = 100  # tasks in one claim
 _LONG = 30
 """Failures in a row, about a minute, that are more than a restart."""
@@ -171,7 +173,7 @@ class Remote:
 
     def _turn(self) -> None:
         if self._stopping.is_set():
-            self._runner.stop("interrupted")
+            self._runner.leave()
         self._take()
         self._collect()
         self._send()
@@ -245,7 +247,9 @@ class Remote:
         self._poll_seconds = min(_POLL_SECONDS, lease / 2)
         say = self._say.bind(job=job.name, run=str(claim.id), attempt=claim.attempt)
         self._runner.start(
-            claim, job.model_copy(update={"timeout": task["timeout_seconds"] or job.timeout})
+            claim,
+            job.model_copy(update={"timeout": task["timeout_seconds"] or job.timeout}),
+            trusted_until=sent + lease * _KILLED,
         )
         attempt = next(a for a in self._runner.attempts if a.claim.token == claim.token)
         # The claim was sent before the lease began, so the first heartbeat may be due at once.
@@ -284,16 +288,16 @@ class Remote:
 
     def _beaten(self, held: Held, sent: float, answer: httpx.Response) -> None:
         """Draw the conclusion from the answer to a heartbeat."""
-        run = held.attempt.run
         if answer.status_code in _NOT_OURS:
             held.next_at = math.inf
-            run.stop("interrupted")
+            held.attempt.stop("interrupted")
         elif answer.is_error:
             held.say.warning("heartbeat refused", reason=answer.text[:200])
         else:
             held.trusted = sent
+            held.attempt.trusted_until = sent + held.lease * _KILLED
             if answer.json().get("cancelled"):
-                run.stop("cancelled")
+                held.attempt.stop("cancelled")
 
     def _settle(self, held: Held, result: Result, answer: httpx.Response) -> None:
         """Draw the conclusion from the answer to a report."""
@@ -337,7 +341,7 @@ class Remote:
         now = time.monotonic()
         for held in self._held.values():
             if now - held.trusted > held.lease * _TRUSTED:
-                held.attempt.run.stop("interrupted")
+                held.attempt.stop("interrupted")
 
 
 def _claim_of(task: dict[str, Any], worker: str) -> Claim:

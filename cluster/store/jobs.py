@@ -171,6 +171,8 @@ def _row(job: Job) -> dict[str, Any]:
             "retry_jitter": job.retry_jitter,
             "priority": job.priority,
             "spread_seconds": job.spread,
+            "isolation": job.isolation,
+            "memory_mib": job.memory_mib,
             **(
                 {"at_once": job.at_once, "catch_up": job.catch_up}
                 if job.schedule

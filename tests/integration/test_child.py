@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import orjson
 import psutil
 import pytest
 
-from cluster.child import perform_apart
+from cluster.apart import perform_apart
 from cluster.perform import Result
 from cluster.run import Claim, Run, RunStopped
+from cluster.runner import Attempt
 from tests.eventually import eventually
-from tests.unit.builders import a_claim, no_connection
+from tests.unit.builders import a_claim, a_job, no_connection
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -97,9 +99,9 @@ def outrun(run: Run, path: str) -> None:
     os._exit(3)
 
 @task()
-def leave_grandchild(noisy: bool, path: str) -> None:
+def leave_grandchild(noisy: bool, escapes: bool, path: str) -> None:
     command = "while :; do echo still here; done" if noisy else "sleep 600"
-    child = subprocess.Popen(["sh", "-c", command])
+    child = subprocess.Popen(["sh", "-c", command], start_new_session=escapes)
     Path(path).write_text(str(child.pid))
     print("the last words")
     os._exit(3)
@@ -166,15 +168,19 @@ def suspect(job: str, **args: Any) -> Claim:
     return a_claim(job=job, args=json.dumps(args), **fields)
 
 
+def attempt_of(claim: Claim, run: Run | None = None) -> Attempt:
+    """Return the attempt that a claim is, as the runner makes it."""
+    return Attempt(claim, a_job(timeout=5), run or Run(claim, no_connection), math.inf)
+
+
 def performed(job: str, url: str | None = None, **args: Any) -> Result:
     """Return how a job came back from a process of its own."""
-    claim = suspect(job, **args)
-    return perform_apart(claim, Run(claim, no_connection), url=url)
+    return perform_apart(attempt_of(suspect(job, **args)), url=url)
 
 
 def test_a_value_comes_back() -> None:
     claim = suspect("add", a=2, b=3)
-    result = perform_apart(claim, Run(claim, no_connection), url=None)
+    result = perform_apart(attempt_of(claim), url=None)
     assert result.outcome == "completed"
     assert orjson.loads(result.value or "") == {
         "sum": 5,
@@ -286,7 +292,7 @@ def test_progress_arrives_and_the_outcome_is_as_told() -> None:
     run = Watched(claim, no_connection)
     run.heard = []
     with ThreadPoolExecutor() as threads:
-        result = threads.submit(perform_apart, claim, run, url=None)
+        result = threads.submit(perform_apart, attempt_of(claim, run), url=None)
         eventually(lambda: run.fraction == 1.0)
         run.stop("timed_out")
         assert result.result(10) == Result("timed_out", "told to stop")
@@ -298,7 +304,7 @@ def test_the_word_to_stop_reaches_a_job_that_does_not_look() -> None:
     claim = suspect("deaf")
     run = Run(claim, no_connection)
     with ThreadPoolExecutor() as threads:
-        result = threads.submit(perform_apart, claim, run, url=None)
+        result = threads.submit(perform_apart, attempt_of(claim, run), url=None)
         eventually(lambda: run.fraction == 0.5)
         run.stop("cancelled")
         assert result.result(10) == Result("completed", value='"done"')
@@ -308,7 +314,7 @@ def test_a_run_told_before_it_began_stops_at_once() -> None:
     claim = suspect("count")
     run = Run(claim, no_connection)
     run.stop("interrupted")
-    assert perform_apart(claim, run, url=None) == Result("interrupted", "told to stop")
+    assert perform_apart(attempt_of(claim, run), url=None) == Result("interrupted", "told to stop")
     with pytest.raises(RunStopped):
         run.check()
 
@@ -338,19 +344,24 @@ def test_what_it_left_in_the_pipe_is_read_after_its_death(tmp_path: Path) -> Non
     claim = suspect("outrun", path=str(tmp_path / "pid"))
     run = Slow(claim, no_connection)
     run.child = tmp_path / "pid"
-    result = perform_apart(claim, run, url=None)
+    result = perform_apart(attempt_of(claim, run), url=None)
     assert (result.error or "").endswith("exit code 3; last lines of its output: the last words")
 
 
+@pytest.mark.parametrize("escapes", [False, True])
 @pytest.mark.parametrize("noisy", [False, True])
-def test_a_grandchild_that_holds_the_pipe_holds_up_nothing(grandchild: Path, noisy: bool) -> None:
-    result = performed("leave_grandchild", noisy=noisy, path=str(grandchild))
+def test_a_grandchild_holds_up_nothing_and_goes_along_unless_it_escapes(
+    grandchild: Path, noisy: bool, escapes: bool
+) -> None:
+    result = performed("leave_grandchild", noisy=noisy, escapes=escapes, path=str(grandchild))
+    assert escapes or eventually(lambda: gone_pid(grandchild))
     assert (result.outcome, "exit code 3" in (result.error or "")) == ("crashed", True)
     assert noisy or (result.error or "").endswith("the last words")
 
 
 def test_a_forked_grandchild_that_holds_every_pipe_holds_up_nothing(grandchild: Path) -> None:
     assert performed("fork", path=str(grandchild)) == Result("completed", value='"forked"')
+    eventually(lambda: gone_pid(grandchild))
 
 
 def test_a_thread_left_behind_holds_up_nothing() -> None:
@@ -371,10 +382,12 @@ def test_without_a_database_a_connection_is_refused_clearly() -> None:
 WORKER = """
 import sys, orjson
 from pydantic import TypeAdapter
-from cluster.child import perform_apart
+from cluster.apart import perform_apart
 from cluster.run import Claim, Run
+from cluster.runner import Attempt
+from tests.unit.builders import a_job
 claim = TypeAdapter(Claim).validate_json(sys.stdin.readline())
-perform_apart(claim, Run(claim, None), url=None)
+perform_apart(Attempt(claim, a_job(), Run(claim, None), 0), url=None)
 """
 
 
@@ -387,9 +400,19 @@ def test_the_child_dies_with_its_worker(job: str, tmp_path: Path) -> None:
         worker.stdin.write(orjson.dumps(suspect(job, path=str(path))) + b"\n")
         worker.stdin.flush()
         child = psutil.Process(int(eventually(path.read_text)))
-        assert os.getsid(child.pid) == child.pid
+        keeper = psutil.Process(child.ppid())
+        assert keeper.ppid() == worker.pid
+        assert os.getsid(child.pid) == os.getsid(keeper.pid) == keeper.pid
         worker.kill()
-    eventually(lambda: gone(child), within=5)
+    eventually(lambda: gone(child) and gone(keeper), within=5)
+
+
+def gone_pid(path: Path) -> bool:
+    """Return whether the process has ended whose pid a file holds."""
+    try:
+        return gone(psutil.Process(int(path.read_text())))
+    except psutil.NoSuchProcess:
+        return True
 
 
 def gone(process: psutil.Process) -> bool:

@@ -18,7 +18,7 @@ from cluster.migrate import migrate
 from cluster.perform import Result
 from cluster.process import Identity
 from cluster.run import Claim
-from cluster.runner import Apart, Runner
+from cluster.runner import Apart, Attempt, Runner
 from cluster.store import jobs, leases
 from cluster.worker import Worker
 from tests.eventually import eventually
@@ -40,7 +40,7 @@ from tests.integration.builders import (
 ENGINE = "ronin engine"
 
 
-def nobody_apart(_claim: Claim, _run: Run) -> Result:
+def nobody_apart(_attempt: Attempt) -> Result:
     """Stand where a suspect would be performed; nobody here is one."""
     raise AssertionError("no suspect here")
 
@@ -201,8 +201,8 @@ def test_a_worker_whose_process_shall_end_leaves_by_itself(url: str, opened: Poo
 def test_a_run_is_performed_apart_when_one_more_death_parks_it(url: str, opened: Pool) -> None:
     apart: list[int] = []
 
-    def die(claim: Claim, _run: Run) -> Result:
-        apart.append(claim.crashes)
+    def die(attempt: Attempt) -> Result:
+        apart.append(attempt.claim.crashes)
         return Result("crashed", "its process died")
 
     seen: list[Run] = []

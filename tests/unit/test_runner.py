@@ -10,12 +10,12 @@ import pytest
 from cluster import Run, RunStopped
 from cluster.perform import Result, storable
 from cluster.run import Claim
-from cluster.runner import Runner
+from cluster.runner import Attempt, Runner
 from tests.eventually import eventually
 from tests.unit.builders import a_claim, a_job, no_connection
 
 
-def nobody_apart(_claim: Claim, _run: Run) -> Result:
+def nobody_apart(_attempt: Attempt) -> Result:
     """Stand where a suspect would be performed; nobody here is one."""
     raise AssertionError("no suspect here")
 
