@@ -127,6 +127,8 @@ class _Keeper:
             while lines:
                 self._obey(lines.pop(0))
             ready, _, _ = select.select([orders.descriptor, signals], [], [], self._pause())
+            if not ready:  # so there is no word that we may be late to hear
+                self._kill_if_due()
             if signals in ready and signal.SIGTERM in os.read(signals, 4096):
                 raise _WorkerGone
             if orders.descriptor in ready and not orders.read():
@@ -141,14 +143,16 @@ class _Keeper:
                 self.stop_by = min(self.stop_by, time.monotonic() + GRACE_SECONDS)
 
     def _pause(self) -> float | None:
-        """Kill the performer if it is time; return the seconds until it may be, None for ever."""
+        """Return the seconds until the performer may have to be killed; None for ever."""
+        until = math.inf if self.killed else min(self.trusted_until or math.inf, self.stop_by)
+        return max(until - time.monotonic(), 0) if until < math.inf else None
+
+    def _kill_if_due(self) -> None:
         now = time.monotonic()
-        trusted = math.inf if self.trusted_until is None else self.trusted_until
-        until = math.inf if self.killed else min(trusted, self.stop_by)
-        if now >= until:
-            self._kill("trust" if now >= trusted else "stop")
-            until = math.inf
-        return until - now if until < math.inf else None
+        if now >= self.stop_by:
+            self._kill("stop")
+        elif self.trusted_until and now >= self.trusted_until:
+            self._kill("trust")
 
     def _kill(self, reason: str) -> None:
         self.killed = reason

@@ -1,8 +1,6 @@
 """A suspect in a process of its own: whatever it does, the worker gets an answer and lives."""
 
 import contextlib
-import json
-import math
 import os
 import subprocess
 import sys
@@ -17,10 +15,10 @@ import pytest
 
 from cluster.apart import perform_apart
 from cluster.perform import Result
-from cluster.run import Claim, Run, RunStopped
-from cluster.runner import Attempt
+from cluster.run import Run, RunStopped
 from tests.eventually import eventually
-from tests.unit.builders import a_claim, a_job, no_connection
+from tests.integration.apart import attempt_of, gone, gone_pid, suspect
+from tests.unit.builders import no_connection
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -160,17 +158,6 @@ def grandchild(tmp_path: Path) -> Iterator[Path]:
     yield path
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(int(path.read_text())).kill()
-
-
-def suspect(job: str, **args: Any) -> Claim:
-    """Return a claim that has killed two workers."""
-    fields = {"worker": "test:1", "name": None, "max_retries": None, "crashes": 2}
-    return a_claim(job=job, args=json.dumps(args), **fields)
-
-
-def attempt_of(claim: Claim, run: Run | None = None) -> Attempt:
-    """Return the attempt that a claim is, as the runner makes it."""
-    return Attempt(claim, a_job(timeout=5), run or Run(claim, no_connection), math.inf)
 
 
 def performed(job: str, url: str | None = None, **args: Any) -> Result:
@@ -405,19 +392,3 @@ def test_the_child_dies_with_its_worker(job: str, tmp_path: Path) -> None:
         assert os.getsid(child.pid) == os.getsid(keeper.pid) == keeper.pid
         worker.kill()
     eventually(lambda: gone(child) and gone(keeper), within=5)
-
-
-def gone_pid(path: Path) -> bool:
-    """Return whether the process has ended whose pid a file holds."""
-    try:
-        return gone(psutil.Process(int(path.read_text())))
-    except psutil.NoSuchProcess:
-        return True
-
-
-def gone(process: psutil.Process) -> bool:
-    """Return whether a process has ended, buried or not."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

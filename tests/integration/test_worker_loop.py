@@ -17,7 +17,6 @@ from cluster.job import Job
 from cluster.migrate import migrate
 from cluster.perform import Result
 from cluster.process import Identity
-from cluster.run import Claim
 from cluster.runner import Apart, Attempt, Runner
 from cluster.store import jobs, leases
 from cluster.worker import Worker
