@@ -139,6 +139,7 @@ def test_a_job_by_name_is_the_same_with_settings(web: Web, pool: Pool) -> None:
     shown = web.get("/jobs/tick").body
     assert {key: shown[key] for key in JOB} == {key: job(web)[key] for key in JOB}
     assert shown["settings"]["timeout_seconds"] == 600
+    assert (shown["settings"]["isolation"], shown["settings"]["memory_mib"]) == ("thread", None)
 
 
 def test_a_paused_job_is_shown_as_paused_and_resumes(web: Web, pool: Pool) -> None:

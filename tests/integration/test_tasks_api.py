@@ -243,12 +243,14 @@ def test_attempts_are_told_without_tracebacks(web: TaskWeb, pool: Pool) -> None:
 
 
 def test_kinds_tell_what_they_take(web: TaskWeb, pool: Pool) -> None:
-    jobs.declare(pool, [a_kind(name="narrow", max_running=2, remote=True), a_job()])
+    apart = {"isolation": "process", "memory_mib": 64}
+    jobs.declare(pool, [a_kind(name="narrow", max_running=2, remote=True, **apart), a_job()])
     kinds = {kind["name"]: kind for kind in web.get("/kinds").body}
     assert sorted(kinds) == ["narrow", "processing", "work"]
     narrow = kinds["narrow"]
     assert (narrow["max_running"], narrow["paused"]) == (2, False)
     assert narrow["settings"]["remote"] is True
+    assert {name: narrow["settings"][name] for name in apart} == apart
     assert narrow["args"]["properties"]["processing_time"]["type"] == "integer"
     assert narrow["description"] == "Take arguments of many types, and do nothing."
 

@@ -1,6 +1,8 @@
 """Isolated runs in a real cluster: ended when they have to, handed over, and nothing survives."""
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from tests.eventually import eventually
 from tests.integration.apart import gone
 from tests.system.facts import held, outcomes, rows, unsound
-from tests.system.gunicorns import Instance, gunicorn, job_module, ready
+from tests.system.gunicorns import ROOT, Instance, gunicorn, job_module, ready
 
 KINDS = """
 import ctypes, os, subprocess, sys, time
@@ -33,6 +35,11 @@ def tick() -> None:
 def hog(run: Run, path: str) -> None:
     begun(path, run)
     ctypes.PyDLL(None).sleep(600)  # the interpreter's lock is held
+
+@task(isolation="process", remote=True, timeout="10s", max_retries=1)
+def far(run: Run, path: str) -> None:
+    begun(path, run)
+    ctypes.PyDLL(None).sleep(600)
 
 @task(isolation="process")
 def spin(run: Run, path: str) -> None:
@@ -75,7 +82,7 @@ def pair(run: Run, path: str, one: str, other: str) -> None:
     while not Path(path + other).exists():
         run.wait(0.01)
 """
-ALONE = {"WEB_CONCURRENCY": "1", "RONIN_MAX_CONCURRENCY": "2"}
+ALONE = {"WEB_CONCURRENCY": "1", "RONIN_LEASE_SECONDS": "3", "RONIN_MAX_CONCURRENCY": "2"}
 
 
 @pytest.fixture
@@ -263,3 +270,43 @@ def test_attempts_of_a_frozen_worker_and_its_successor_never_overlap(
         assert len(times(path, 1)) == before
         assert ends(cluster, task)[0] == "crashed"
     sound(url)
+
+
+@pytest.fixture
+def remote_worker(service: Instance, tmp_path: Path, env: dict[str, str]) -> Iterator[psutil.Popen]:
+    """A remote worker of the service, which knows no database."""
+    command = [sys.executable, "-m", "cluster.remote", "--kinds", "far"]
+    address = ["--url", f"http://127.0.0.1:{service.port}", "--name", "remote:1"]
+    away = {**os.environ, **env, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    with (tmp_path / "remote.log").open("wb") as output:
+        worker = psutil.Popen(
+            [*command, *address], cwd=ROOT, env=away, stdout=output, stderr=output
+        )
+    try:
+        yield worker
+    finally:
+        if worker.is_running():
+            worker.kill()
+        worker.wait()
+
+
+def test_remote_worker_ends_an_isolated_task_that_holds_the_interpreter(
+    service: Instance, remote_worker: psutil.Popen, tmp_path: Path
+) -> None:
+    task = post(service, "far", path=str(tmp_path / "pid"))
+    hog = performer(tmp_path / "pid")
+    assert remote_worker.pid in [each.pid for each in hog.parents()]
+    assert over(service, task)["status_name"] == "ERROR"
+    assert ends(service, task) == ["timed_out"]
+    eventually(lambda: gone(hog))
+    assert remote_worker.is_running()
+
+
+def test_frozen_remote_worker_can_not_hold_on_to_an_isolated_task(
+    service: Instance, remote_worker: psutil.Popen, tmp_path: Path
+) -> None:
+    post(service, "far", path=str(tmp_path / "pid"))
+    hog = performer(tmp_path / "pid")
+    remote_worker.suspend()
+    eventually(lambda: gone(hog), within=40)
+    assert remote_worker.status() == psutil.STATUS_STOPPED

@@ -51,6 +51,9 @@ def two_arguments(_run: Run, _other: object) -> None:
         ({"schedule": "@daily", "spread": "2m"}, "spread"),
         ({"schedule": "@daily", "priority": 101}, "priority"),
         ({"schedule": "@daily", "at_once": "perhaps"}, "at_once"),
+        ({"schedule": "@daily", "isolation": "fibre"}, "isolation"),
+        ({"schedule": "@daily", "isolation": "process", "memory_mib": 63}, "memory_mib"),
+        ({"schedule": "@daily", "memory_mib": 64}, 'memory_mib: only with isolation="process"'),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_job(settings: dict[str, Any], setting: str) -> None:
@@ -72,7 +75,9 @@ def test_a_name_that_no_path_could_carry_is_refused(name: str) -> None:
 
 
 def test_a_refusal_names_the_settings_there_are() -> None:
-    with pytest.raises(JobError, match="every, max_retries, max_running, name") as refused:
+    with pytest.raises(
+        JobError, match="every, isolation, max_retries, max_running, memory_mib"
+    ) as refused:
         declare(schedule="@daily", retries=3)
     assert "schedule" in str(refused.value)
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster import process
-from cluster.process import Identity, identity, is_dead
+from cluster.process import Identity, identity, is_dead, is_gone, mark
 from tests.eventually import eventually
 
 
@@ -52,6 +53,45 @@ def test_a_zombie_is_dead(child: subprocess.Popen[bytes]) -> None:
     child.kill()
     assert eventually(lambda: is_dead(known))
     assert Path(f"/proc/{child.pid}").exists()
+
+
+THREADS = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+ctypes.CDLL(None).syscall(int(sys.argv[1]), 0)  # exit, of the first thread alone
+"""
+EXIT = {"x86_64": "60", "aarch64": "93"}
+
+
+@pytest.mark.skipif(os.uname().machine not in EXIT, reason="this machine's number of exit(2)")
+def test_a_zombie_whose_other_threads_live_is_not_dead() -> None:
+    command = [sys.executable, "-c", THREADS, EXIT[os.uname().machine]]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+        known = identity_of(child.pid)
+        stat = Path(f"/proc/{child.pid}/stat")
+        eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+        assert not is_gone(known)
+        assert not is_dead(known)
+        child.kill()
+    assert is_dead(known)
+
+
+@pytest.mark.skipif(os.uname().machine not in EXIT, reason="this machine's number of exit(2)")
+@pytest.mark.parametrize("program", ["import sys; sys.stdin.read()", THREADS])
+def test_a_worker_is_not_dead_while_one_of_its_performers_has_a_thread_left(program: str) -> None:
+    worker = replace(identity(), started=identity().started - 1)
+    command = [sys.executable, "-c", program, EXIT[os.uname().machine], mark(worker)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as performer:
+        tasks = Path(f"/proc/{performer.pid}/task")
+        if program == THREADS:
+            eventually(lambda: len(list(tasks.iterdir())) == 2)
+            stat = Path(f"/proc/{performer.pid}/stat")
+            eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+        assert is_gone(worker)
+        assert not is_dead(worker)
+        assert is_dead(replace(worker, started=worker.started - 1))  # another worker's
+        performer.kill()
+        eventually(lambda: is_dead(worker))
 
 
 def test_a_stopped_process_lives(child: subprocess.Popen[bytes]) -> None:

@@ -1,5 +1,6 @@
 """The runner: functions in real threads, and how each came back."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from typing import NoReturn
 import pytest
 
 from cluster import Run, RunStopped
+from cluster.job import Job
 from cluster.perform import Result, storable
 from cluster.run import Claim
 from cluster.runner import Attempt, Runner
@@ -311,3 +313,76 @@ def test_a_tiny_progress_is_one_that_the_database_can_hold() -> None:
     run = Run(a_claim(), no_connection)
     run.progress(1e-60)
     assert run.fraction == 0
+
+
+class Apart:
+    """A runner whose isolated attempts wait until the test lets them come back."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self.gate = threading.Event()
+        self.runner = Runner(4, no_connection, self.perform, lambda: None)
+
+    def perform(self, attempt: Attempt) -> Result:
+        """Note the attempt."""
+        self.attempts.append(attempt)
+        self.gate.wait(20)
+        return Result("completed")
+
+    def start(self, job: Job, claim: Claim, **how: float) -> Attempt:
+        """Start a claim; return its attempt once it is performed apart."""
+        self.runner.start(claim, job, **how)
+        return eventually(lambda: next(a for a in self.attempts if a.claim == claim))
+
+
+@pytest.fixture
+def apart() -> Iterator[Apart]:
+    """Yield a runner, and let what it runs come back."""
+    running = Apart()
+    yield running
+    running.gate.set()
+
+
+ISOLATED = {"isolation": "process"}
+
+
+def test_what_asks_for_it_and_what_has_killed_two_workers_is_performed_apart(apart: Apart) -> None:
+    ours = threading.Event()
+    apart.start(a_job(**ISOLATED), a_claim())
+    apart.start(a_job(), a_claim(crashes=2))
+    apart.runner.start(a_claim(), a_job(function=lambda: ours.set()))  # noqa: PLW0108 - likewise
+    assert ours.wait(20)
+    assert len(apart.attempts) == 2
+
+
+def test_a_departure_is_no_reason_to_kill_and_any_other_is(apart: Apart) -> None:
+    one, other = (apart.start(a_job(**ISOLATED), a_claim()) for _ in range(2))
+    apart.runner.leave()
+    assert [(a.run.told, a.at_once) for a in (one, other)] == [("interrupted", False)] * 2
+    apart.runner.cancel([one.claim.token])
+    assert [a.at_once for a in (one, other)] == [True, False]
+    apart.runner.stop("interrupted")
+    assert other.at_once
+
+
+def test_what_is_overdue_has_to_stop_at_once(apart: Apart) -> None:
+    attempt = apart.start(a_job(timeout=0.001, **ISOLATED), a_claim())
+
+    def stopped() -> bool:
+        apart.runner.stop_overdue()
+        return attempt.at_once
+
+    eventually(stopped)
+    assert attempt.run.told == "timed_out"
+
+
+def test_trust_is_for_those_that_run_and_those_to_come_but_for_who_has_to_stop(
+    apart: Apart,
+) -> None:
+    first, told = (apart.start(a_job(**ISOLATED), a_claim()) for _ in range(2))
+    told.stop("cancelled")
+    apart.runner.trust(5)
+    later = apart.start(a_job(**ISOLATED), a_claim())
+    lent = apart.start(a_job(**ISOLATED), a_claim(), trusted_until=7)
+    found = [attempt.trusted_until for attempt in (first, told, later, lent)]
+    assert found == [5, math.inf, 5, 7]
