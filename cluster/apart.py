@@ -242,7 +242,9 @@ class _Watch:
         if told and at_once:
             timeout = f" after {self.attempt.job.timeout:g} s" if told == "timed_out" else ""
             how = "it did not stop by itself and was killed"
-            if self.death and not death["killed"]:
+            if not self.death:
+                how += ", and so was its keeper"
+            elif not death["killed"]:
                 how = self._evidence()
             return Result(told, storable(f"{told.replace('_', ' ')}{timeout}; {how}"))
         if death.get("killed") == "trust":
