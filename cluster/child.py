@@ -31,6 +31,7 @@ from cluster.apart import GRACE_SECONDS, TAIL_CHARACTERS, Lines, Order, send
 from cluster.job import Job, catalogue
 from cluster.perform import Result, perform, storable
 from cluster.run import Claim, Connect, Connection, Run, RunStopped
+from cluster.store.guard import TokenGuard
 
 _REPORT_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
@@ -179,7 +180,7 @@ def _perform_order(order: Order, words: int, keeper: int) -> None:
     configured = settings.load_or_exit()
     log.configure(configured.log)
     with _connections(order.url) as connect:
-        run = Run(order.claim, connect)
+        run = Run(order.claim, connect, TokenGuard(catalogue))
         threading.Thread(target=_listen, args=(words, run), daemon=True).start()
         with _reporting(run, order.reply):
             result = _performed(order.claim, run, configured.jobs)

@@ -365,7 +365,7 @@ def test_a_worker_is_not_dead_while_somebody_performs_for_it(tmp_path: Path) -> 
         assert not process.is_dead(left.identity)
         left.keeper.resume()
         eventually(lambda: process.is_dead(left.identity))
-        assert left.all_gone()
+        eventually(left.all_gone)  # past its last instruction a process is there for a moment
 
 
 def test_keeper_and_performer_both_say_for_whom_they_work(tmp_path: Path) -> None:
