@@ -30,8 +30,8 @@ def migrate(url: str, folder: Path = FOLDER) -> int:
     Raises:
         psycopg.Error: a migration is wrong.
     """
-    wait_for(url)
     while True:
+        wait_for(url)
         try:
             applied = _apply(url, folder)
         except psycopg.errors.LockNotAvailable as error:
@@ -39,11 +39,21 @@ def migrate(url: str, folder: Path = FOLDER) -> int:
             # two seconds and coming back lets those pass that would queue up behind us.
             _log.warning("a migration waits for others", reason=str(error).split("\n")[0])
             time.sleep(0.5)
+        except psycopg.OperationalError as error:
+            if not _lost(error):
+                raise
+            _log.warning("lost the database in a migration", reason=str(error).split("\n")[0])
+            time.sleep(0.5)
         else:
             break
     if applied:
         _log.info("migrated", applied=applied)
     return len(applied)
+
+
+def _lost(error: psycopg.Error) -> bool:
+    """Whether the connection was lost, and nothing is wrong with what was sent by it."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
 def _apply(url: str, folder: Path) -> list[str]:

@@ -1,3 +1,3 @@
-DROP TABLE IF EXISTS run, opening, worker, job;
+DROP TABLE IF EXISTS run, server, opening, worker, job;
 DROP SEQUENCE IF EXISTS fence;
 DROP FUNCTION IF EXISTS uuid7, uuid7_time;

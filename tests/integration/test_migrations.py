@@ -157,6 +157,20 @@ def test_a_start_whose_server_session_died_in_a_migration_does_not_hinder_the_ne
     assert rows(empty_url, "SELECT count(*) FROM _yoyo_migration") == [(2,)]
 
 
+def test_a_start_that_loses_the_database_in_a_migration_goes_on_when_it_is_back(
+    empty_url: str, slow: Path
+) -> None:
+    with started(empty_url, slow) as start:
+        wait_until_it_is_under_way(empty_url)
+        rows(
+            empty_url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        assert start.wait(60) == 0
+    assert rows(empty_url, "SELECT count(*) FROM _yoyo_migration") == [(2,)]
+
+
 def test_a_start_waits_for_a_migration_that_takes_longer_than_our_timeouts(
     empty_url: str, slow: Path
 ) -> None:
