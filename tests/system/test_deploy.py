@@ -73,6 +73,41 @@ def test_leaving_instance_hands_over_to_the_other_and_no_client_loses(
         second.kill()
 
 
+def test_jobs_go_on_where_they_were_interrupted(url: str, tmp_path: Path) -> None:
+    with gunicorn(url, tmp_path, env=LONG) as cluster:
+        ready(cluster)
+        shares(url)
+        kept = dict(eventually(lambda: waited(url)))
+        cluster.signal(signal.SIGHUP)
+        gained = dict(eventually(lambda: resumed(url)))
+        # Progress is told once a second, after steps of two; from the start it would be none.
+        assert all(gained[job] > seconds - 4 for job, seconds in kept.items()), (kept, gained)
+        assert uncharged(url)
+        cluster.kill()
+
+
+def waited(url: str) -> list[tuple[str, float]]:
+    """Return the seconds that `wait` and `digest-ledger` have kept, once both have kept six."""
+    query = """
+        SELECT job, coalesce((checkpoint ->> 'waited')::float8, checkpoint::float8) FROM run
+        WHERE job IN ('wait', 'digest-ledger') AND checkpoint IS NOT NULL
+        """
+    found = [(str(job), float(seconds)) for job, seconds in rows(url, query)]
+    assert [seconds >= 6 for _, seconds in found] == [True, True]
+    return found
+
+
+def resumed(url: str) -> list[tuple[str, float]]:
+    """Return by how many seconds their next attempts are ahead of what they have waited."""
+    query = """
+        SELECT job, progress * 120 - extract(epoch FROM now() - started_at)::float8 FROM run
+        WHERE job IN ('wait', 'digest-ledger') AND attempt = 2 AND progress IS NOT NULL
+        """
+    found = [(str(job), float(seconds)) for job, seconds in rows(url, query)]
+    assert len(found) == 2
+    return found
+
+
 def test_who_stands_at_the_door_of_a_leaving_instance_is_answered(url: str, tmp_path: Path) -> None:
     with gunicorn(url, tmp_path, env=LONG) as cluster:
         ready(cluster)
