@@ -1,0 +1,253 @@
+"""Interleavings: whatever happens in whatever order, the store does what the model says.
+
+Many simulated workers share one database, whose clock the test moves. After each act everything
+that the database holds is compared with a model in plain Python. Two acts at once are right if one
+of their two orders explains what came of them.
+
+    pytest tests/model --hypothesis-profile=thorough    # thousands of them
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from cluster.store import jobs
+from tests.eventually import eventually
+from tests.integration.builders import a_job, a_kind
+from tests.model import acts
+from tests.model.acts import Seen, Step
+from tests.model.clock import Session, prepare
+from tests.model.world import BEGIN, Process, World
+from tests.system import facts
+
+CATALOGUE = [
+    a_job(name="tick", schedule="@every 30s", at_once=False, spread=0.1, retry_jitter=0),
+    a_job(name="tock", schedule="*/2 * * * *", spread=2, max_retries=1, priority=5, retry_jitter=0),
+    a_kind(name="work", retry_jitter=0),
+    a_kind(name="few", max_running=2, max_retries=2, retry_jitter=0),
+    a_kind(name="one", max_running=1, retry_delay=0, retry_jitter=0),
+    a_kind(name="away", remote=True, retry_jitter=0),
+    a_kind(name="away-few", remote=True, max_running=2, retry_jitter=0),
+]
+NAMES = [job.name for job in CATALOGUE]
+KINDS = [job.name for job in CATALOGUE if not job.schedule]
+TIMED = [job.name for job in CATALOGUE if job.schedule]
+
+places = st.integers(0, 7)
+fractions = st.sampled_from([0.25, 0.5, 0.75])
+outcomes = st.sampled_from(
+    ["completed", "failed", "failed", "crashed", "timed_out", "cancelled", "interrupted"]
+)
+pausing = st.fixed_dictionaries({"paused": st.sampled_from([True, False, False])})
+scheduling = st.fixed_dictionaries({"schedule": st.sampled_from(["@every 7s", None])})
+lost = st.sampled_from([False, False, False, True])
+asking = st.builds(
+    acts.Enqueue,
+    kind=st.sampled_from(KINDS),
+    priority=st.sampled_from([0, 0, 0, 3]),
+    wait=st.sampled_from([None, None, 0.5, 20.0]),
+    deadline=st.sampled_from([None, None, None, 0.5, 16.0]),
+    max_retries=st.sampled_from([None, None, 0, 1]),
+    key=st.sampled_from([None, None, None, "a", "b"]),
+)
+kinds_of_acts = [
+    *[st.builds(acts.LookAround, places, st.integers(0, 4), lost)] * 4,
+    *[asking] * 3,
+    *[st.builds(acts.Ends, places, places, outcomes)] * 3,
+    *[st.builds(acts.TakeOver, st.sampled_from(["here", "here", "there"]))] * 3,
+    *[st.builds(acts.Beat, places, fractions)] * 2,
+    *[st.builds(acts.Finish, places, st.booleans(), lost)] * 2,
+    *[st.builds(acts.LendOut, st.integers(1, 3), lost)] * 2,
+    *[st.builds(acts.Report, places, outcomes)] * 2,
+    *[st.builds(acts.RunNow, st.sampled_from(TIMED))] * 2,
+    *[st.builds(acts.Cancel, places)] * 2,
+    *[st.builds(acts.Change, st.sampled_from(NAMES), pausing)] * 2,
+    *[st.builds(acts.Join, places)] * 2,
+    st.builds(acts.Change, st.sampled_from(TIMED), scheduling),
+    st.builds(acts.Reschedule, st.sampled_from(TIMED)),
+    st.builds(acts.Word, places, st.none() | fractions, st.none() | st.integers(1, 4)),
+    st.builds(acts.Dies, places),
+    st.builds(acts.Drop),
+    st.builds(acts.Retry, places),
+    st.builds(acts.Leave, places),
+    st.builds(acts.Resign, places),
+    st.builds(acts.Declare),
+]
+anything = st.sampled_from(kinds_of_acts).flatmap(lambda act: act)
+
+
+class Machine(RuleBasedStateMachine):
+    """A cluster in a database, and the model beside it."""
+
+    url: str
+    first: Session
+    second: Session
+    watcher: Session
+    steps: Counter[str]
+
+    @initialize(together=st.integers(1, 4), work=st.lists(asking, max_size=6))
+    def begin(self, together: int, work: list[acts.Enqueue]) -> None:
+        """Empty the database; let some workers start, and leave them some work."""
+        self.world = World(CATALOGUE, map(Process, acts.identities()))
+        self.watcher.at(BEGIN, BEGIN)
+        for table in ("run", "worker", "history", "job", "task_key"):
+            self.watcher.raw.execute(f"DELETE FROM {table}")
+        self.watcher.raw.execute("UPDATE opening SET first_at = '-infinity', opens_at = '-infinity'")
+        self.watcher.raw.execute("SELECT setval('faked_uuid', 1), setval('fence', 1)")
+        jobs.declare(self._second(), CATALOGUE)
+        self.world.runs = self._seen().runs
+        for who in range(together):
+            self.do(acts.Join(who))
+        for task in work:
+            self.do(task)
+        self.time_passes(2, restarts=False)
+
+    @rule(act=anything)
+    def do(self, act: Any) -> None:
+        """Let one thing happen."""
+        if self._done(act):
+            self._check(self.world, self._seen())
+
+    @rule(act=anything)
+    def do_more(self, act: Any) -> None:
+        """Let one thing happen: it is the most usual thing."""
+        self.do(act)
+
+    def _done(self, act: Any) -> bool:
+        step = act.step(self.world)
+        if step is None:
+            return False
+        result = step.call(self._second())
+        step.follow(self.world, result, self._seen(), True)
+        self.steps[type(act).__name__] += 1
+        return True
+
+    @rule(
+        one=anything,
+        other=anything,
+        pause=st.sampled_from([0, 0, 0, 6, 16]),
+        commits=st.sampled_from([True, True, True, False]),
+    )
+    def do_at_once(self, one: Any, other: Any, pause: float, commits: bool) -> None:
+        """Hold one thing open in a transaction while another happens; then commit, or not."""
+        first, second = one.step(self.world), other.step(self.world)
+        if first is None or second is None:
+            return
+        if first.actor == second.actor is not None:
+            return  # a process does one thing after another, unless it has lost an answer
+        before = self.world.now
+        results = self._both(first, second, pause, commits=commits)
+        after = self.world.now
+        seen = self._seen()
+        mine, theirs = (before, first, results[0]), (after, second, results[1])
+        orders = [[mine, theirs], [theirs, mine]] if commits else [[theirs]]
+        doubts = []
+        for order in orders:
+            world = copy.deepcopy(self.world)
+            try:
+                for world.now, step, result in order:
+                    step.follow(world, result, seen, False)
+                world.now = after
+                self._check(world, seen, progress=False)
+            except (AssertionError, KeyError) as doubt:
+                doubts.append(doubt)
+            else:
+                self.world = world
+                self.steps[f"{type(one).__name__} {type(other).__name__}"] += 1
+                self.steps["at once"] += 1
+                return
+        raise AssertionError(f"no order explains it: {doubts}") from doubts[0]
+
+    def _both(self, one: Step, other: Step, pause: float, *, commits: bool) -> tuple[Any, Any]:
+        lent, connection = self.first.at(self.world.now, self.world.started), self.first.raw
+        with ThreadPoolExecutor(1) as executor:
+            with connection.transaction(force_rollback=not commits):
+                result = one.call(lent)
+                self.world.now += timedelta(seconds=pause)
+                future = executor.submit(other.call, self._second())
+                eventually(lambda: future.done() or self._is_blocked(), every=0.0005)
+            return result, future.result(timeout=60)
+
+    def _is_blocked(self) -> bool:
+        row = self.watcher.raw.execute(
+            "SELECT cardinality(pg_blocking_pids(%s)) > 0", (self.second.raw.info.backend_pid,)
+        ).fetchone()
+        return bool(row and row[0])
+
+    @rule(
+        seconds=st.sampled_from([0.01, 0.05, 0.2, 1, 2, 5, 14, 16, 31, 61]),
+        restarts=st.sampled_from([False] * 7 + [True]),
+    )
+    def time_passes(self, seconds: float, restarts: bool) -> None:
+        """Move the clock; perhaps the server restarts at that moment."""
+        self.world.now += timedelta(seconds=seconds)
+        if restarts:
+            self.world.started = self.world.now
+
+    @rule(seconds=st.sampled_from([0.01, 0.2, 2, 7]), outcome=outcomes, which=places)
+    def all_go_on(self, seconds: float, outcome: str, which: int) -> None:
+        """Move the clock, while everybody renews its lease, works and looks."""
+        self.world.now += timedelta(seconds=seconds)
+        for who in range(len(self.world.processes)):
+            self._done(acts.Beat(who, 0.5))
+            self._done(acts.LookAround(who, 2))
+        self._done(acts.Ends(which, which, outcome))
+        self._check(self.world, self._seen())
+
+    def teardown(self) -> None:
+        """Ask for contradictions once more, in the way that other tests do."""
+        if hasattr(self, "world"):
+            assert facts.unsound(self.url) == {}
+
+    def _second(self) -> Any:
+        return self.second.at(self.world.now, self.world.started)
+
+    def _seen(self) -> Seen:
+        return Seen(self.watcher.raw)
+
+    def _check(self, world: World, seen: Seen, *, progress: bool = True) -> None:
+        """Compare everything."""
+        for run in world.runs.values():
+            if not progress and run.id in seen.runs:
+                run.progress = seen.runs[run.id].progress  # a beat may leave it to the next one
+        assert seen.runs == world.runs
+        assert seen.history == world.history, "history is append-only, and says what happened"
+        assert seen.leases == {
+            worker: (lease.until, lease.leaving, lease.remote)
+            for worker, lease in world.leases.items()
+        }
+        for job in CATALOGUE:
+            assert world.room(job.name) >= 0, "more at once than max_running"
+
+
+@pytest.fixture
+def machine(empty_url: str) -> Iterator[type[Machine]]:
+    """The machine over a database with the faked clock."""
+    prepare(empty_url, BEGIN)
+    sessions = [Session(empty_url) for _ in range(3)]
+
+    class Here(Machine):
+        url = empty_url
+        first, second, watcher = sessions
+        steps: Counter[str] = Counter()
+
+    yield Here
+    for session in sessions:
+        session.close()
+
+
+def test_every_interleaving_keeps_the_promises(machine: type[Machine]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(deadline=None, stateful_step_count=50, suppress_health_check=list(HealthCheck)),
+    )
+    print(machine.steps)
+    assert machine.steps
