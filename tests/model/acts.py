@@ -17,7 +17,7 @@ from cluster.ending import ending_of
 from cluster.perform import Result
 from cluster.process import Identity
 from cluster.run import Claim
-from cluster.store import jobs, leases, looks, runs, tasks
+from cluster.store import jobs, leases, runs, tasks
 from cluster.store.looks import Ask, Look
 from tests.integration.builders import kinds_of
 from tests.model.world import LEASE, LENT, Lease, Past, Process, Waiting, World
@@ -80,11 +80,15 @@ class Step:
         follow: does the same to the model, and checks what was returned. Its last argument is
             whether nothing else happened at that moment, so that nothing was passed by.
         actor: the place of the process whose act it is.
+        lost: whether that process goes on without the answer, so that it may act meanwhile.
+        waits: whether it may wait for somebody else; a claim alone never does.
     """
 
     call: Callable[[Pool], Any]
     follow: Callable[[World, Any, Seen, bool], None]
     actor: int | None = None
+    lost: bool = False
+    waits: bool = True
 
 
 def pick(among: Sequence[T], place: int) -> T | None:
@@ -189,7 +193,7 @@ class LookAround:
                 mine.known |= {claim.token: claim for claim in look.claims}
                 _written(mine, endings)
 
-        return Step(call, follow, None if self.lost else place)
+        return Step(call, follow, place, lost=self.lost, waits=bool(endings))
 
 
 def _written(process: Process, endings: Sequence[Any]) -> None:
@@ -277,7 +281,7 @@ class Finish:
             if not (self.twice or self.lost):
                 _written(world.processes[place], endings)
 
-        return Step(lambda pool: runs.finish(pool, endings), follow, None if self.lost else place)
+        return Step(lambda pool: runs.finish(pool, endings), follow, place, lost=self.lost)
 
 
 @dataclass(frozen=True)
@@ -295,7 +299,7 @@ class Beat:
             return None
         held = dict.fromkeys(process.known, self.progress)
 
-        def follow(world: World, alive: bool, *_: object) -> None:  # noqa: FBT001 - as returned
+        def follow(world: World, alive: bool, *_: object) -> None:
             lease = world.leases.get(worker)
             assert alive == (lease is not None), "a beat says whether the lease is there"
             if lease:
@@ -346,7 +350,7 @@ class Resign:
         if process is None or worker is None or place is None:
             return None
 
-        def follow(world: World, gone: bool, *_: object) -> None:  # noqa: FBT001 - as returned
+        def follow(world: World, gone: bool, *_: object) -> None:
             free = worker in world.leases and not world.of(worker)
             assert gone == free, "a lease goes when nothing is held under it"
             if gone:
@@ -407,7 +411,7 @@ class Change:
     def step(self, _: World) -> Step | None:
         """See `Step`."""
 
-        def follow(world: World, known: bool, *_: object) -> None:  # noqa: FBT001 - as returned
+        def follow(world: World, known: bool, *_: object) -> None:
             assert known
             if "paused" in self.changes:
                 change = world.paused.add if self.changes["paused"] else world.paused.discard
@@ -550,7 +554,7 @@ class Cancel:
         if task is None:
             return None
 
-        def follow(world: World, found: bool, *_: object) -> None:  # noqa: FBT001 - as returned
+        def follow(world: World, found: bool, *_: object) -> None:
             run = world.runs.get(task)
             assert found == (run is not None)
             if run and run.token:
@@ -574,7 +578,7 @@ class Retry:
         if task is None:
             return None
 
-        def follow(world: World, found: bool, *_: object) -> None:  # noqa: FBT001 - as returned
+        def follow(world: World, found: bool, *_: object) -> None:
             last = [past for past in world.history if past.run == task and past.closing]
             assert found == bool(last and last[0].outcome != "completed")
             if found:
@@ -626,7 +630,7 @@ class LendOut:
             if not self.lost:
                 world.lent |= {claim.token: claim for claim in claims}
 
-        return Step(call, follow)
+        return Step(call, follow, waits=False)
 
 
 @dataclass(frozen=True)
@@ -687,7 +691,7 @@ class Report:
                 return False
             return True
 
-        def follow(world: World, heard: bool, *_: object) -> None:  # noqa: FBT001 - as returned
+        def follow(world: World, heard: bool, *_: object) -> None:
             run = world.current(claim.id, claim.token)
             if run:
                 assert heard, "a current token was refused"
@@ -736,5 +740,3 @@ class Dies:
 def identities() -> list[Identity]:
     """Return the processes that there are at first."""
     return [Identity("here", pid, 7) for pid in (1, 2, 3)] + [Identity("there", 4, 7)]
-
-
