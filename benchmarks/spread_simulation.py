@@ -1,4 +1,4 @@
-"""Simulate how evenly the spread rule shares, from 5 workers to 10,000, and what it asks of Postgres.
+"""Simulate how evenly the spread rule shares, from 5 workers to 10,000, and what that costs.
 
     python benchmarks/spread_simulation.py start [--workers 5 10 …] [--jobs 0.5 2 20] [--starts 20]
     python benchmarks/spread_simulation.py firings [--workers …]
@@ -18,7 +18,7 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -28,7 +28,6 @@ from cluster.worker import POLL_SECONDS
 
 _SOONEST = 0.01
 _LEASE = 15.0
-_SLOTS = 1000  # never what keeps a worker from a run here
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ class Setting:
         noise: see `Noise`.
         pids: `consecutive`, `random`, `hosts` (fifty on each) or `containers` (the same in each).
         apart: seconds within which the copies start.
-        cores: processors of the server.
-        cost: seconds that one of them needs for a look, or for a beat.
+        cores: processors of the server; None: as many as are wanted.
+        cost: seconds that one of them needs for a look, or for a beat; None: as measured.
         join: seconds for which a worker that joins holds the one row that all of them want.
         width: seconds of a slot.
         part: of a slot for phases; None: the engine's.
@@ -83,12 +82,16 @@ class Setting:
     noise: Noise = NOISES["quiet"]
     pids: str = "consecutive"
     apart: float = 0.5
-    cores: int = 8
-    cost: float = 0.0004
+    cores: int | None = None
+    cost: float | None = None
     join: float = 0.0
     width: float = 0.1
     part: float | None = None
     opening_slots: int | None = None
+
+    def costing(self, workers: int, jobs: int) -> "Setting":
+        """Return it with what a look costs among so many."""
+        return replace(self, cost=measured(workers, jobs)) if self.cost is None else self
 
     def phase(self, pid: int) -> float:
         """Return the part of a slot that a worker waits for its equals."""
@@ -99,6 +102,11 @@ class Setting:
         scale = (self.opening_slots or spread.OPENING_SLOTS) / spread.OPENING_SLOTS
         width = self.width * (scale if opening else 1)
         return spread.opens_after(load, phase, width, opening=opening)
+
+
+def measured(workers: int, jobs: int) -> float:
+    """Return the seconds of a look among so many; figures of `benchmarks/look_cost.py`."""
+    return 0.4e-3 + 0.2e-6 * workers + 9e-6 * jobs
 
 
 def pids_of(kind: str, count: int, chance: random.Random) -> list[int]:
@@ -132,9 +140,9 @@ class _Event:
     at: float
     order: int
     kind: str = field(compare=False)
-    worker: Worker | None = field(compare=False, default=None)
+    worker: Worker = field(compare=False)
     plan: int = field(compare=False, default=0)
-    due: float = field(compare=False, default=0.0)
+    back: float = field(compare=False, default=0.0)  # seconds that the answer takes
 
 
 class Cluster:
@@ -156,11 +164,12 @@ class Cluster:
         every: float = 0.0,
     ) -> None:
         self._setting = setting
+        self._cost = setting.cost or 0.0
         self._chance = chance
         self._lasts, self._every = lasts, every
         self._events: list[_Event] = []
         self._order = itertools.count()
-        self._cores = [0.0] * setting.cores
+        self._cores = [0.0] * (setting.cores or 0)
         self._joined = 0.0
         self._first_join: float | None = None
         self.now = 0.0
@@ -199,14 +208,13 @@ class Cluster:
         worker.alive = False
         self._push(self.now + found_after, "found", worker)
 
-    def _push(self, at: float, kind: str, worker: Worker | None = None, due: float = 0.0) -> None:
-        plan = worker.plan if worker else 0
-        heapq.heappush(self._events, _Event(at, next(self._order), kind, worker, plan, due))
+    def _push(self, at: float, kind: str, worker: Worker, back: float = 0.0) -> None:
+        order = next(self._order)
+        heapq.heappush(self._events, _Event(at, order, kind, worker, worker.plan, back))
 
     def _join(self, event: _Event) -> None:
         """Register, one after another, as `store.leases.register` says."""
         worker = event.worker
-        assert worker
         at = self._joined = max(event.at, self._joined) + self._setting.join
         if self._first_join is None:
             self._first_join, self.opens_at = at, at + 1
@@ -223,38 +231,36 @@ class Cluster:
 
     def _send(self, event: _Event) -> None:
         worker = event.worker
-        assert worker
         if not worker.alive or event.plan != worker.plan:
             return
         trip = self._setting.noise.round_trip(self._chance)
-        self._push(event.at + trip / 2, "serve", worker, due=trip / 2)
+        self._push(event.at + trip / 2, "serve", worker, trip / 2)
 
     def _serve(self, event: _Event) -> None:
         """Look, once a processor is free; the claim is there from that moment on."""
         worker = event.worker
-        assert worker
         if worker.beat_at <= event.at:
             worker.beat_at = event.at + _LEASE / 3
             self._processor(event.at)
-        self._push(self._processor(event.at), "look", worker, due=event.due)
+        self._push(self._processor(event.at), "look", worker, event.back)
 
     def _processor(self, at: float) -> float:
-        begin = max(at, self._cores[0])
+        begin = max(at, self._cores[0]) if self._cores else at
         self.waited = max(self.waited, begin - at)
         self.statements[int(begin * 10)] += 1
-        heapq.heapreplace(self._cores, begin + self._setting.cost)
+        if self._cores:
+            heapq.heapreplace(self._cores, begin + self._cost)
         return begin
 
     def _look(self, event: _Event) -> None:
         worker = event.worker
-        assert worker
         while self.waiting and self._opens(worker) <= event.at:
             heapq.heappop(self.waiting)
             worker.load += 1
             self.claimed_at.append(event.at)
             if self._lasts is not None:
                 self._push(event.at + self._lasts, "end", worker)
-        answer = event.at + self._setting.cost + event.due
+        answer = event.at + self._cost + event.back
         # What the worker takes for the time is when its statement began: it is never ahead.
         pause = spread.until_poll(event.at, worker.turn, POLL_SECONDS)
         if self.waiting:
@@ -269,14 +275,12 @@ class Cluster:
     def _end(self, event: _Event) -> None:
         """A run ends: its next firing is planned, and its worker looks at once."""
         worker = event.worker
-        assert worker
         if worker.alive:
             worker.load -= 1
             self.fire(event.at + self._every - (self._lasts or 0))
             self._wake(worker, event.at)
 
     def _found(self, event: _Event) -> None:
-        assert event.worker
         for _ in range(event.worker.load):
             self.fire(event.at)
 
@@ -308,7 +312,7 @@ class Start:
 def start(setting: Setting, workers: int, jobs: int, seed: int) -> Start:
     """Start a cluster whose jobs are all due; return what came of it."""
     chance = random.Random(f"{seed} {workers} {jobs}")
-    cluster = Cluster(setting, chance)
+    cluster = Cluster(setting.costing(workers, jobs), chance)
     for pid in pids_of(setting.pids, workers, chance):
         cluster.start(pid, 1 + chance.uniform(0, setting.apart))
     for _ in range(jobs):
@@ -331,7 +335,7 @@ def start(setting: Setting, workers: int, jobs: int, seed: int) -> Start:
 def firings(setting: Setting, workers: int, jobs: int, seed: int, seconds: float = 120) -> str:
     """Let each job fire every two minutes and last one; return how even it stays, and the cost."""
     chance = random.Random(f"{seed} {workers} {jobs}")
-    cluster = Cluster(setting, chance, lasts=60, every=120)
+    cluster = Cluster(setting.costing(workers, jobs), chance, lasts=60, every=120)
     for pid in pids_of(setting.pids, workers, chance):
         cluster.start(pid, chance.uniform(0, setting.apart))
     for _ in range(jobs):
@@ -341,7 +345,7 @@ def firings(setting: Setting, workers: int, jobs: int, seed: int, seconds: float
     gaps = []
     for second in range(int(seconds)):
         cluster.run(130 + second)
-        gaps.append(max(cluster.loads()) - min(cluster.loads()))
+        gaps.append(_gap(cluster))
     looks = (cluster.statements.total() - before) / seconds
     claims = len(cluster.claimed_at) - claims
     return (
@@ -350,13 +354,17 @@ def firings(setting: Setting, workers: int, jobs: int, seed: int, seconds: float
     )
 
 
+def _gap(cluster: Cluster) -> int:
+    return max(cluster.loads()) - min(cluster.loads())
+
+
 def change(setting: Setting, workers: int, jobs: int, seed: int, what: str) -> tuple[int, float]:
     """Let a worker join late, or die; return the gap right after, and seconds until it is closed.
 
     A gap is closed as soon as two differ by two at most: one by chance, one by what just ends.
     """
     chance = random.Random(f"{seed} {workers} {jobs} {what}")
-    cluster = Cluster(setting, chance, lasts=60, every=120)
+    cluster = Cluster(setting.costing(workers, jobs), chance, lasts=60, every=120)
     first, *pids = pids_of(setting.pids, workers + 1, chance)
     for pid in pids:
         cluster.start(pid, chance.uniform(0, setting.apart))
@@ -369,14 +377,17 @@ def change(setting: Setting, workers: int, jobs: int, seed: int, what: str) -> t
     else:
         cluster.kill(cluster.workers[0], found_after=chance.uniform(0, POLL_SECONDS))
         cluster.run(190 + 2 * POLL_SECONDS)
-    gap = max(cluster.loads()) - min(cluster.loads())
-    while max(cluster.loads()) - min(cluster.loads()) > 2 and cluster.now < 190 + 600:
+    gap = _gap(cluster)
+    while _gap(cluster) > 2 and cluster.now < 190 + 600:
         cluster.run(cluster.now + 0.5)
     return gap, cluster.now - 190
 
 
 def _starts(options: argparse.Namespace, setting: Setting) -> Iterator[str]:
-    yield "| workers | jobs | even | differ by at most | all claimed after | looks a claim | statements/s at the peak | waited for a processor |"
+    yield (
+        "| workers | jobs | even | differ by at most | all claimed after | statements a claim "
+        "| statements in the busiest second | longest wait for a processor |"
+    )
     yield "|--:|--:|--:|--:|--:|--:|--:|--:|"
     for workers, share in itertools.product(options.workers, options.jobs):
         jobs = max(int(workers * share), 1)
@@ -393,14 +404,19 @@ def _starts(options: argparse.Namespace, setting: Setting) -> Iterator[str]:
 
 
 def _firings(options: argparse.Namespace, setting: Setting) -> Iterator[str]:
-    yield "| workers | jobs | firings/s | differ by (mean) | at most | statements/s | waited for a processor |"
+    yield (
+        "| workers | jobs | firings/s | differ by (mean) | at most | statements/s "
+        "| longest wait for a processor |"
+    )
     yield "|--:|--:|--:|--:|--:|--:|--:|"
     for workers, share in itertools.product(options.workers, options.jobs):
         yield firings(setting, workers, max(int(workers * share), 1), seed=1)
 
 
 def _changes(options: argparse.Namespace, setting: Setting) -> Iterator[str]:
-    yield "| workers | jobs | what | differ by then (mean) | at most | level after (mean) | at most |"
+    yield (
+        "| workers | jobs | what | differ by then (mean) | at most | level after (mean) | at most |"
+    )
     yield "|--:|--:|---|--:|--:|--:|--:|"
     for workers, share, what in itertools.product(options.workers, options.jobs, ("join", "die")):
         jobs = max(int(workers * share), 1)
@@ -423,8 +439,8 @@ def main() -> int:
     parser.add_argument("--noise", choices=NOISES, default="quiet")
     parser.add_argument("--pids", default="consecutive", help="or random, hosts, containers")
     parser.add_argument("--apart", type=float, default=Setting.apart)
-    parser.add_argument("--cores", type=int, default=Setting.cores)
-    parser.add_argument("--cost", type=float, default=Setting.cost, help="seconds of a look")
+    parser.add_argument("--cores", type=int, default=None)
+    parser.add_argument("--cost", type=float, default=None, help="seconds of a look")
     parser.add_argument("--join", type=float, default=Setting.join, help="seconds, one by one")
     parser.add_argument("--width", type=float, default=Setting.width)
     parser.add_argument("--part", type=float, default=None)
