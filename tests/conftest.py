@@ -18,8 +18,7 @@ from cluster.migrate import migrate
 # A busy machine is no reason to fail.
 settings.register_profile("ronin", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("ronin"), max_examples=10_000)
-if settings.get_current_profile_name() == "default":
-    settings.load_profile("ronin")
+settings.load_profile("ronin")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,25 +21,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from cluster.store import jobs
 from tests.eventually import eventually
-from tests.integration.builders import a_job, a_kind
-from tests.model import acts
-from tests.model.acts import Seen, Step
+from tests.model import people, remote, workers
 from tests.model.clock import Session, prepare
-from tests.model.world import BEGIN, Process, World
+from tests.model.step import Seen, Step
+from tests.model.world import BEGIN, JOBS, Process, World
 from tests.system import facts
 
-CATALOGUE = [
-    a_job(name="tick", schedule="@every 30s", at_once=False, spread=0.1, retry_jitter=0),
-    a_job(name="tock", schedule="*/2 * * * *", spread=2, max_retries=1, priority=5, retry_jitter=0),
-    a_kind(name="work", retry_jitter=0),
-    a_kind(name="few", max_running=2, max_retries=2, retry_jitter=0),
-    a_kind(name="one", max_running=1, retry_delay=0, retry_jitter=0),
-    a_kind(name="away", remote=True, retry_jitter=0),
-    a_kind(name="away-few", remote=True, max_running=2, retry_jitter=0),
-]
-NAMES = [job.name for job in CATALOGUE]
-KINDS = [job.name for job in CATALOGUE if not job.schedule]
-TIMED = [job.name for job in CATALOGUE if job.schedule]
+NAMES = [job.name for job in JOBS.values()]
+KINDS = [job.name for job in JOBS.values() if not job.schedule]
+TIMED = [job.name for job in JOBS.values() if job.schedule]
 
 places = st.integers(0, 7)
 fractions = st.sampled_from([0.25, 0.5, 0.75])
@@ -50,7 +40,7 @@ pausing = st.fixed_dictionaries({"paused": st.sampled_from([True, False, False])
 scheduling = st.fixed_dictionaries({"schedule": st.sampled_from(["@every 7s", None])})
 lost = st.sampled_from([False, False, False, True])
 asking = st.builds(
-    acts.Enqueue,
+    people.Enqueue,
     kind=st.sampled_from(KINDS),
     priority=st.sampled_from([0, 0, 0, 3]),
     wait=st.sampled_from([None, None, 0.5, 20.0]),
@@ -58,37 +48,39 @@ asking = st.builds(
     max_retries=st.sampled_from([None, None, 0, 1]),
     key=st.sampled_from([None, None, None, "a", "b"]),
 )
-looking = st.builds(acts.LookAround, places, st.integers(1, 4), lost)
-taking_over = st.builds(acts.TakeOver, st.sampled_from(["here", "here", "there"]))
-finishing = st.builds(acts.Finish, places, st.booleans(), lost)
-cancelling = st.builds(acts.Cancel, places)
+looking = st.builds(workers.LookAround, places, st.integers(1, 4), lost)
+taking_over = st.builds(workers.TakeOver, st.sampled_from(["here", "here", "there"]))
+finishing = st.builds(workers.Finish, places, st.booleans(), lost)
+committing = st.builds(workers.Commit, places, places, st.booleans(), lost)
+cancelling = st.builds(people.Cancel, places, st.booleans())
 crossing_acts = [
     *[looking] * 4,
     *[taking_over] * 3,
     *[finishing] * 2,
-    *[st.builds(acts.LendOut, st.integers(1, 3), lost)] * 2,
-    *[st.builds(acts.Report, places, outcomes)] * 2,
+    *[st.builds(remote.LendOut, st.integers(1, 3), lost)] * 2,
+    *[st.builds(remote.Report, places, outcomes)] * 2,
     *[cancelling] * 2,
-    st.builds(acts.Beat, places, fractions),
-    st.builds(acts.RunNow, st.sampled_from(TIMED)),
-    st.builds(acts.Change, st.sampled_from(TIMED), scheduling),
-    st.builds(acts.Change, st.sampled_from(NAMES), pausing),
-    st.builds(acts.Reschedule, st.sampled_from(TIMED)),
-    st.builds(acts.Word, places, st.none() | fractions, st.none() | st.integers(1, 4)),
-    st.builds(acts.Drop),
-    st.builds(acts.Retry, places),
-    st.builds(acts.Join, places),
-    st.builds(acts.Leave, places),
-    st.builds(acts.Resign, places),
+    *[committing] * 2,
+    st.builds(workers.Beat, places, fractions),
+    st.builds(people.RunNow, st.sampled_from(TIMED)),
+    st.builds(people.Change, st.sampled_from(TIMED), scheduling),
+    st.builds(people.Change, st.sampled_from(NAMES), pausing),
+    st.builds(people.Reschedule, st.sampled_from(TIMED)),
+    st.builds(remote.Word, places, st.none() | fractions, st.none() | st.integers(1, 4)),
+    st.builds(workers.Drop),
+    st.builds(people.Retry, places),
+    st.builds(workers.Join, places),
+    st.builds(workers.Leave, places),
+    st.builds(workers.Resign, places),
     asking,
 ]
 all_acts = [
     *crossing_acts,
-    *[st.builds(acts.Ends, places, places, outcomes)] * 4,
+    *[st.builds(workers.Ends, places, places, outcomes)] * 4,
     *[asking] * 2,
-    st.builds(acts.Join, places),
-    st.builds(acts.Dies, places),
-    st.builds(acts.Declare),
+    st.builds(workers.Join, places),
+    st.builds(workers.Dies, places),
+    st.builds(people.Declare),
 ]
 anything = st.sampled_from(all_acts).flatmap(lambda act: act)
 crossing = st.sampled_from(crossing_acts).flatmap(lambda act: act)
@@ -98,8 +90,13 @@ pairs = st.one_of(
     st.tuples(
         looking, st.sampled_from([looking, taking_over, cancelling]).flatmap(lambda act: act)
     ),
-    st.tuples(finishing, st.sampled_from([finishing, taking_over]).flatmap(lambda act: act)),
-    st.tuples(taking_over, st.sampled_from([looking, finishing]).flatmap(lambda act: act)),
+    st.tuples(
+        finishing | committing,
+        st.sampled_from([finishing, taking_over, committing]).flatmap(lambda act: act),
+    ),
+    st.tuples(
+        taking_over, st.sampled_from([looking, finishing, committing]).flatmap(lambda act: act)
+    ),
 )
 
 
@@ -113,9 +110,9 @@ class Machine(RuleBasedStateMachine):
     steps: Counter[str]
 
     @initialize(together=st.integers(1, 4), work=st.lists(asking, max_size=6))
-    def begin(self, together: int, work: list[acts.Enqueue]) -> None:
+    def begin(self, together: int, work: list[people.Enqueue]) -> None:
         """Empty the database; let some workers start, and leave them some work."""
-        self.world = World(CATALOGUE, map(Process, acts.identities()))
+        self.world = World(map(Process, workers.identities()))
         self.watcher.at(BEGIN, BEGIN)
         for table in ("run", "worker", "history", "job", "task_key"):
             self.watcher.raw.execute(f"DELETE FROM {table}")
@@ -123,10 +120,10 @@ class Machine(RuleBasedStateMachine):
             "UPDATE opening SET first_at = '-infinity', opens_at = '-infinity'"
         )
         self.watcher.raw.execute("SELECT setval('faked_uuid', 1), setval('fence', 1)")
-        jobs.declare(self._second(), CATALOGUE)
+        jobs.declare(self._second(), JOBS.values())
         self.world.runs = self._seen().runs
         for who in range(together):
-            self.do(acts.Join(who))
+            self.do(workers.Join(who))
         for task in work:
             self.do(task)
         self.time_passes(2, restarts=False)
@@ -156,12 +153,22 @@ class Machine(RuleBasedStateMachine):
         pause=st.sampled_from([0, 0, 0, 6, 16]),
         dies=st.sampled_from([False, False, True]),
         commits=st.sampled_from([True, True, True, False]),
+        task=st.none() | asking,
     )
-    def do_at_once(self, pair: tuple[Any, Any], pause: float, dies: bool, commits: bool) -> None:
+    def do_at_once(
+        self,
+        pair: tuple[Any, Any],
+        pause: float,
+        dies: bool,
+        commits: bool,
+        task: people.Enqueue | None,
+    ) -> None:
         """Hold one thing open in a transaction while another happens; then commit, or not.
 
         The process of the first one may die before it has an answer.
         """
+        if task:
+            self.do(task)  # so that there is something to claim
         first = pair[0].step(self.world)
         if first and dies and first.actor is not None:
             process = self.world.processes[first.actor]
@@ -226,9 +233,9 @@ class Machine(RuleBasedStateMachine):
         """Move the clock, while everybody renews its lease, works and looks."""
         self.world.now += timedelta(seconds=seconds)
         for who in range(len(self.world.processes)):
-            self._done(acts.Beat(who, 0.5))
-            self._done(acts.LookAround(who, 2))
-        self._done(acts.Ends(which, which, outcome))
+            self._done(workers.Beat(who, 0.5))
+            self._done(workers.LookAround(who, 2))
+        self._done(workers.Ends(which, which, outcome))
         self._check(self.world, self._seen())
 
     def teardown(self) -> None:
@@ -254,7 +261,7 @@ class Machine(RuleBasedStateMachine):
             worker: (lease.until, lease.leaving, lease.remote)
             for worker, lease in world.leases.items()
         }
-        for job in CATALOGUE:
+        for job in JOBS.values():
             assert world.room(job.name) >= 0, "more at once than max_running"
 
 

@@ -1,4 +1,4 @@
-"""What must be true of the store, told once more in plain Python: leases, runs, history, workers."""
+"""What must be true of the store, told once more in plain Python."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -6,16 +6,39 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from cluster import schedule as schedules
 from cluster import spread
-from cluster.ending import Ending
+from cluster.ending import Ending, Lost, following
 from cluster.job import Job
 from cluster.process import Identity
 from cluster.run import Claim
 from cluster.store.looks import Ask
+from tests.integration.builders import a_job, a_kind
 
 BEGIN = datetime(2031, 3, 1, 12, tzinfo=UTC)
 LEASE, LENT = 15.0, 6.0
 DEATHS = 3
+JOBS: dict[str, Job] = {
+    job.name: job
+    for job in (
+        a_job(name="tick", schedule="@every 30s", at_once=False, spread=0.1, retry_jitter=0),
+        a_job(
+            name="tock",
+            schedule="*/2 * * * *",
+            spread=2,
+            max_retries=1,
+            priority=5,
+            retry_jitter=0,
+            catch_up="none",
+        ),
+        a_job(name="each", schedule="@every 10s", spread=0.5, retry_jitter=0, catch_up="all"),
+        a_kind(name="work", retry_jitter=0),
+        a_kind(name="few", max_running=2, max_retries=2, retry_jitter=0),
+        a_kind(name="one", max_running=1, retry_delay=0, retry_jitter=0),
+        a_kind(name="away", remote=True, retry_jitter=0),
+        a_kind(name="away-few", remote=True, max_running=2, retry_jitter=0),
+    )
+}
 _A_BIT = timedelta(microseconds=2)  # what rounding may do to an interval
 
 
@@ -57,6 +80,7 @@ class Waiting:
     started_at: datetime | None = None
     progress: float | None = None
     sequence: int = 0
+    checkpoint: str | None = None
 
     def take(self, claim: Claim, worker: UUID) -> None:
         """Put it under way."""
@@ -68,12 +92,22 @@ class Waiting:
         """Let it wait again."""
         self.token = self.fence = self.worker = self.started_at = self.progress = None
 
+    def move(self, firing: datetime, *, begin_within: float | None) -> None:
+        """Move a planned run to another moment."""
+        self.due_at = self.not_before = firing
+        self.start_by = None if begin_within is None else firing + timedelta(seconds=begin_within)
+        self.cancelled = False
+
 
 @dataclass(frozen=True)
 class Past:
-    """A row of `history`; what a task needs to be tried again stands in its last row."""
+    """A row of `history`; what a task needs to be tried again stands in its last row.
 
-    run: UUID
+    Attributes:
+        run: None of a firing that never became a run.
+    """
+
+    run: UUID | None
     job: str
     attempt: int
     token: UUID | None
@@ -117,11 +151,12 @@ class Process:
 class World:
     """Everything that is so at one moment."""
 
-    def __init__(self, jobs: Iterable[Job], processes: Iterable[Process]) -> None:
+    jobs = JOBS
+
+    def __init__(self, processes: Iterable[Process]) -> None:
         self.now = self.started = BEGIN
         self.first_at: datetime | None = None
         self.opens_at: datetime | None = None
-        self.jobs = {job.name: job for job in jobs}
         self.paused: set[str] = set()
         self.schedules = {name: job.schedule for name, job in self.jobs.items()}
         self.leases: dict[UUID, Lease] = {}
@@ -203,6 +238,7 @@ class World:
             assert claim.started_at == self.now
             assert (claim.failures, claim.crashes) == (run.failures, run.crashes)
             assert (claim.job, claim.due_at) == (run.job, run.due_at)
+            assert claim.checkpoint == run.checkpoint
             self._is_new(run, claim)
             run.take(claim, ask.worker)
 
@@ -244,8 +280,28 @@ class World:
         else:
             del self.runs[run.id]
             if run.scheduled:
-                self._fire(run, ending, firing_id)
+                assert ending.next_at
+                self._lose(run, ending.lost)
+                self._fire(run, ending.next_at, firing_id)
         return True
+
+    def give_way(self, run: Waiting, firing_id: UUID | None) -> None:
+        """End a firing that waits, and is not wanted any more."""
+        schedule = schedules.parse(self.schedules[run.job] or "")
+        follows = following(schedule, run.due_at, self.now, self.jobs[run.job].catch_up)
+        outcome = "cancelled" if run.cancelled else "missed"
+        self._lose(run, follows.lost)
+        self.history[self._past(run, outcome, last=False)] += 1
+        del self.runs[run.id]
+        self._fire(run, follows.next_at, firing_id)
+
+    def _lose(self, run: Waiting, lost: Sequence[Lost]) -> None:
+        """Write the firings that passed; from the run's first start on it was in their way."""
+        starts = [p.started_at for p in self.history if p.run == run.id and p.outcome != "fenced"]
+        begun = min((s for s in [run.started_at, *starts] if s), default=None)
+        for each in lost:
+            outcome = "skipped" if begun and each.at >= begun else "missed"
+            self.history[Past(None, run.job, 0, None, None, each.at, None, self.now, outcome)] += 1
 
     def _again(self, run: Waiting, ending: Ending) -> float | None:
         """Count what the attempt was, and return the seconds to the next one, as documented."""
@@ -263,20 +319,22 @@ class World:
                 return job.retry_delay * 2.0 ** (run.failures - 1)
         return None
 
-    def _fire(self, run: Waiting, ending: Ending, firing_id: UUID | None) -> None:
+    def _fire(self, run: Waiting, at: datetime, firing_id: UUID | None) -> None:
         assert firing_id, "a recurring job has lost its run"
         assert firing_id not in {past.run for past in self.history}, "a firing has an old id"
-        assert ending.next_at
         job = self.jobs[run.job]
-        self.runs[firing_id] = Waiting(
+        firing = Waiting(
             firing_id,
             run.job,
             scheduled=True,
-            due_at=ending.next_at,
-            not_before=max(ending.next_at, self.now),
+            due_at=at,
+            not_before=at,
             priority=job.priority,
             spread=job.spread,
         )
+        firing.move(at, begin_within=job.start_within)
+        firing.not_before = max(at, self.now)
+        self.runs[firing_id] = firing
 
     def _refuse(self, ending: Ending) -> None:
         known = ("fenced", ending.outcome)
