@@ -213,9 +213,8 @@ class Machine(RuleBasedStateMachine):
             return result, future.result(timeout=60)
 
     def _is_blocked(self) -> bool:
-        row = self.watcher.raw.execute(
-            "SELECT cardinality(pg_blocking_pids(%s)) > 0", (self.second.raw.info.backend_pid,)
-        ).fetchone()
+        pids = (self.first.raw.info.backend_pid, self.second.raw.info.backend_pid)
+        row = self.watcher.raw.execute("SELECT %s = ANY (pg_blocking_pids(%s))", pids).fetchone()
         return bool(row and row[0])
 
     @rule(
