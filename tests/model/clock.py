@@ -1,4 +1,4 @@
-"""A database whose clock the test moves, under the engine's own SQL and without a line of it changed.
+"""A database whose clock the test moves, under the engine's own SQL, unchanged.
 
 PostgreSQL looks unqualified functions up along `search_path`, in which `pg_catalog` may be named
 after another schema. So `now()` and its like are found in `public` first, where they read settings

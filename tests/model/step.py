@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -48,17 +48,19 @@ class Seen:
         return next((r.id for r in self.runs.values() if r.scheduled and r.job == job), None)
 
 
-_RUNS = """
+_RUNS: LiteralString = """
     SELECT id, job, scheduled, due_at, not_before, priority, extract(epoch FROM spread)::float8,
         nullif(start_by, '-infinity'), start_by IS NOT DISTINCT FROM '-infinity', attempt, failures,
-        crashes, max_retries, token, fence, worker_id, started_at, progress, sequence, checkpoint::text
+        crashes, max_retries, token, fence, worker_id, started_at, progress, sequence,
+        checkpoint::text
     FROM run
     """
-_LEASES = "SELECT id, lease_until, leaving, remote FROM worker"
-_HISTORY = """
-    SELECT CASE WHEN error IN ('the run before was under way', 'nothing had started the run before')
-            THEN NULL ELSE run_id END, job, attempt, token, fence, due_at, started_at, finished_at, outcome, closing,
-        priority, max_retries, failures
+_LEASES: LiteralString = "SELECT id, lease_until, leaving, remote FROM worker"
+_HISTORY: LiteralString = """
+    SELECT CASE WHEN error NOT IN ('the run before was under way',
+            'nothing had started the run before') OR error IS NULL THEN run_id END,
+        job, attempt, token, fence, due_at, started_at, finished_at, outcome, closing, priority,
+        max_retries, failures
     FROM history
     """
 

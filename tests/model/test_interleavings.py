@@ -170,14 +170,10 @@ class Machine(RuleBasedStateMachine):
         if task:
             self.do(task)  # so that there is something to claim
         first = pair[0].step(self.world)
-        if first and dies and first.actor is not None:
-            process = self.world.processes[first.actor]
-            process.alive = False
-            self.world.dead.add(process.identity)
+        if first and dies:
+            self._kill(first.actor)
         second = pair[1].step(self.world)
-        if first is None or second is None:
-            return
-        if first.actor == second.actor is not None and not first.lost:
+        if not (first and second) or (first.actor == second.actor is not None and not first.lost):
             return  # a process does one thing after another, unless it has lost an answer
         before = self.world.now
         results = self._both(first, second, pause, commits=commits)
@@ -200,6 +196,11 @@ class Machine(RuleBasedStateMachine):
                 self.steps["at once"] += 1
                 return
         raise AssertionError(f"no order explains it: {doubts}") from doubts[0]
+
+    def _kill(self, place: int | None) -> None:
+        if place is not None:
+            self.world.processes[place].alive = False
+            self.world.dead.add(self.world.processes[place].identity)
 
     def _both(self, one: Step, other: Step, pause: float, *, commits: bool) -> tuple[Any, Any]:
         lent, connection = self.first.at(self.world.now, self.world.started), self.first.raw
@@ -273,8 +274,8 @@ def machine(empty_url: str) -> Iterator[type[Machine]]:
     class Here(Machine):
         url = empty_url
         first, second, watcher = sessions
-        steps: Counter[str] = Counter()
 
+    Here.steps = Counter()
     yield Here
     for session in sessions:
         session.close()

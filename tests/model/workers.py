@@ -10,13 +10,13 @@ from cluster.ending import Ending, ending_of
 from cluster.job import Catalogue
 from cluster.perform import Result
 from cluster.process import Identity
-from cluster.run import Standing
+from cluster.run import Claim, Standing
 from cluster.store import leases, runs
 from cluster.store.guard import TokenGuard
 from cluster.store.looks import Ask, Look
 from tests.integration.builders import catalogue_of
 from tests.model.step import Seen, Step, pick
-from tests.model.world import JOBS, LEASE, Lease, Process, World
+from tests.model.world import JOBS, LEASE, Lease, Process, Waiting, World
 
 
 def _catalogue() -> Catalogue:
@@ -218,6 +218,12 @@ class Finish:
         return Step(lambda pool: runs.finish(pool, endings), follow, place, lost=self.lost)
 
 
+def _standing(run: Waiting | None) -> Standing:
+    if run is None:
+        return Standing.LOST
+    return Standing.CANCELLED if run.cancelled else Standing.CURRENT
+
+
 @dataclass(frozen=True)
 class Commit:
     """A function commits a transaction of its own, with a checkpoint or with the run's end."""
@@ -234,33 +240,30 @@ class Commit:
             return None
         claim = process.running()[self.which % len(process.running())]
 
-        def call(pool: Pool) -> Standing:
-            with pool.connection() as connection, connection.transaction():
-                standing = _GUARD.hold(connection, claim)
-                if standing is Standing.CURRENT and self.finishes:
-                    _GUARD.finish(connection, claim, None)
-                elif standing is Standing.CURRENT:
-                    _GUARD.keep(connection, claim, "7")
-            return standing
-
         def follow(world: World, standing: Standing, seen: Seen, _: bool) -> None:
             run = world.current(claim.id, claim.token)
-            if run is None:
-                assert standing is Standing.LOST, "committed without a current token"
-            elif run.cancelled:
-                assert standing is Standing.CANCELLED
-            else:
-                assert standing is Standing.CURRENT, "a current token was refused"
-                if not self.finishes:
-                    run.checkpoint = "7"
-                    return
-                now = replace(claim, schedule=world.schedules[claim.job])
-                ending = ending_of(now, JOBS[claim.job], Result("completed"), world.now)
-                world.end(ending, seen.firing(claim.job))
-                if not self.lost:
-                    world.processes[place].known.pop(claim.token)
+            assert standing is _standing(run), "only a current token commits"
+            if run is None or standing is not Standing.CURRENT:
+                return
+            if not self.finishes:
+                run.checkpoint = "7"
+                return
+            now = replace(claim, schedule=world.schedules[claim.job])
+            ending = ending_of(now, JOBS[claim.job], Result("completed"), world.now)
+            world.end(ending, seen.firing(claim.job))
+            if not self.lost:
+                world.processes[place].known.pop(claim.token)
 
-        return Step(call, follow)
+        return Step(lambda pool: self._commit(pool, claim), follow)
+
+    def _commit(self, pool: Pool, claim: Claim) -> Standing:
+        with pool.connection() as connection, connection.transaction():
+            standing = _GUARD.hold(connection, claim)
+            if standing is Standing.CURRENT and self.finishes:
+                _GUARD.finish(connection, claim, None)
+            elif standing is Standing.CURRENT:
+                _GUARD.keep(connection, claim, "7")
+        return standing
 
 
 @dataclass(frozen=True)

@@ -186,10 +186,10 @@ class World:
         """Return the runs that a worker holds."""
         return [r for r in self.runs.values() if r.worker == worker and r.token]
 
-    def current(self, run: UUID, token: UUID) -> Waiting | None:
+    def current(self, run: UUID, token: UUID | None) -> Waiting | None:
         """Return a run if the token is that of its attempt under way."""
         found = self.runs.get(run)
-        return found if found and found.token == token else None
+        return found if found and token and found.token == token else None
 
     def unwanted(self) -> list[Waiting]:
         """Return what waits and shall not start any more."""
