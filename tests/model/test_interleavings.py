@@ -48,7 +48,8 @@ asking = st.builds(
     max_retries=st.sampled_from([None, None, 0, 1]),
     key=st.sampled_from([None, None, None, "a", "b"]),
 )
-looking = st.builds(workers.LookAround, places, st.integers(1, 4), lost)
+looking = st.builds(workers.LookAround, places, st.integers(1, 4), lost, eager=st.booleans())
+lending = st.builds(remote.LendOut, st.integers(1, 3), lost)
 taking_over = st.builds(workers.TakeOver, st.sampled_from(["here", "here", "there"]))
 finishing = st.builds(workers.Finish, places, st.booleans(), lost)
 committing = st.builds(workers.Commit, places, places, st.booleans(), lost)
@@ -57,7 +58,7 @@ crossing_acts = [
     *[looking] * 4,
     *[taking_over] * 3,
     *[finishing] * 2,
-    *[st.builds(remote.LendOut, st.integers(1, 3), lost)] * 2,
+    *[lending] * 2,
     *[st.builds(remote.Report, places, outcomes)] * 2,
     *[cancelling] * 2,
     *[committing] * 2,
@@ -87,16 +88,10 @@ crossing = st.sampled_from(crossing_acts).flatmap(lambda act: act)
 
 pairs = st.one_of(
     st.tuples(crossing, crossing),
-    st.tuples(
-        looking, st.sampled_from([looking, taking_over, cancelling]).flatmap(lambda act: act)
-    ),
-    st.tuples(
-        finishing | committing,
-        st.sampled_from([finishing, taking_over, committing]).flatmap(lambda act: act),
-    ),
-    st.tuples(
-        taking_over, st.sampled_from([looking, finishing, committing]).flatmap(lambda act: act)
-    ),
+    st.tuples(looking | lending, looking | lending),
+    st.tuples(looking | lending, taking_over | cancelling),
+    st.tuples(finishing | committing, finishing | committing | taking_over),
+    st.tuples(taking_over, looking | finishing | committing),
 )
 
 
@@ -153,7 +148,7 @@ class Machine(RuleBasedStateMachine):
         pause=st.sampled_from([0, 0, 0, 6, 16]),
         dies=st.sampled_from([False, False, True]),
         commits=st.sampled_from([True, True, True, False]),
-        task=st.none() | asking,
+        crowd=st.none() | st.sampled_from(KINDS),
     )
     def do_at_once(
         self,
@@ -161,14 +156,14 @@ class Machine(RuleBasedStateMachine):
         pause: float,
         dies: bool,
         commits: bool,
-        task: people.Enqueue | None,
+        crowd: str | None,
     ) -> None:
         """Hold one thing open in a transaction while another happens; then commit, or not.
 
         The process of the first one may die before it has an answer.
         """
-        if task:
-            self.do(task)  # so that there is something to claim
+        for _ in range(3 if crowd else 0):
+            self._done(people.Enqueue(crowd or "", 0, None, None, None, None))
         first = pair[0].step(self.world)
         if first and dies:
             self._kill(first.actor)

@@ -16,7 +16,7 @@ from cluster.store.guard import TokenGuard
 from cluster.store.looks import Ask, Look
 from tests.integration.builders import catalogue_of
 from tests.model.step import Seen, Step, pick
-from tests.model.world import JOBS, LEASE, Lease, Process, Waiting, World
+from tests.model.world import JOBS, LEASE, LIMITED, Lease, Process, Waiting, World
 
 
 def _catalogue() -> Catalogue:
@@ -84,11 +84,15 @@ def _open(world: World) -> None:
 
 @dataclass(frozen=True)
 class LookAround:
-    """A worker writes the ends it has, and claims; perhaps the answer is lost."""
+    """A worker writes the ends it has, and claims; perhaps the answer is lost.
+
+    One that is eager asks for the locks of all limits, not of those alone that it was told of.
+    """
 
     who: int
     free: int
     lost: bool = False
+    eager: bool = False
 
     def step(self, world: World) -> Step | None:
         """See `Step`."""
@@ -103,7 +107,7 @@ class LookAround:
             load=len(process.known) - len(endings),
             free=self.free,
             phase=spread.phase(process.identity.pid),
-            limited=process.limited,
+            limited=LIMITED if self.eager else process.limited,
         )
 
         def call(pool: Pool) -> tuple[list[runs.Ended], Look]:

@@ -40,6 +40,7 @@ JOBS: dict[str, Job] = {
     )
 }
 _A_BIT = timedelta(microseconds=2)  # what rounding may do to an interval
+LIMITED = [job.name for job in JOBS.values() if job.max_running]
 
 
 @dataclass
