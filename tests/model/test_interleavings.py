@@ -32,6 +32,7 @@ KINDS = [job.name for job in JOBS.values() if not job.schedule]
 TIMED = [job.name for job in JOBS.values() if job.schedule]
 
 places = st.integers(0, 7)
+pauses = st.sampled_from([0, 0, 0, 6, 16])
 fractions = st.sampled_from([0.25, 0.5, 0.75])
 outcomes = st.sampled_from(
     ["completed", "failed", "failed", "crashed", "timed_out", "cancelled", "interrupted"]
@@ -51,6 +52,10 @@ asking = st.builds(
 looking = st.builds(workers.LookAround, places, st.integers(1, 4), lost, eager=st.booleans())
 lending = st.builds(remote.LendOut, st.integers(1, 3), lost)
 taking_over = st.builds(workers.TakeOver, st.sampled_from(["here", "here", "there"]))
+claiming = st.one_of(
+    st.builds(workers.LookAround, places, st.integers(1, 3), lost, eager=st.just(value=True)),
+    lending,
+)
 finishing = st.builds(workers.Finish, places, st.booleans(), lost)
 committing = st.builds(workers.Commit, places, places, st.booleans(), lost)
 cancelling = st.builds(people.Cancel, places, st.booleans())
@@ -145,7 +150,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         pair=pairs,
-        pause=st.sampled_from([0, 0, 0, 6, 16]),
+        pause=pauses,
         dies=st.sampled_from([False, False, True]),
         commits=st.sampled_from([True, True, True, False]),
         crowd=st.none() | st.sampled_from(KINDS),
@@ -191,6 +196,16 @@ class Machine(RuleBasedStateMachine):
                 self.steps["at once"] += 1
                 return
         raise AssertionError(f"no order explains it: {doubts}") from doubts[0]
+
+    @rule(pair=st.tuples(claiming, claiming), kind=st.sampled_from(KINDS))
+    def two_claim_at_once(self, pair: tuple[Any, Any], kind: str) -> None:
+        """Let two claim of one kind, perhaps a limited one."""
+        self.do_at_once(pair, 0, dies=False, commits=True, crowd=kind)
+
+    @rule(pair=st.tuples(claiming | finishing | committing, taking_over), pause=pauses)
+    def one_dies_at_work(self, pair: tuple[Any, Any], pause: float) -> None:
+        """Let a worker die, or be silent for too long, while its statement is under way."""
+        self.do_at_once(pair, pause, dies=pause == 0, commits=True, crowd="work")
 
     def _kill(self, place: int | None) -> None:
         if place is not None:
