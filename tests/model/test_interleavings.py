@@ -109,8 +109,12 @@ class Machine(RuleBasedStateMachine):
     watcher: Session
     steps: Counter[str]
 
-    @initialize(together=st.integers(1, 4), work=st.lists(asking, max_size=6))
-    def begin(self, together: int, work: list[people.Enqueue]) -> None:
+    @initialize(
+        together=st.integers(1, 4),
+        work=st.lists(asking, max_size=6),
+        paused=st.sets(st.sampled_from(NAMES), max_size=2),
+    )
+    def begin(self, together: int, work: list[people.Enqueue], paused: set[str]) -> None:
         """Empty the database; let some workers start, and leave them some work."""
         self.world = World(map(Process, workers.identities()))
         self.watcher.at(BEGIN, BEGIN)
@@ -124,6 +128,8 @@ class Machine(RuleBasedStateMachine):
         self.world.runs = self._seen().runs
         for who in range(together):
             self.do(workers.Join(who))
+        for job in sorted(paused):
+            self.do(people.Change(job, {"paused": True}))
         for task in work:
             self.do(task)
         self.time_passes(2, restarts=False)
@@ -167,8 +173,8 @@ class Machine(RuleBasedStateMachine):
 
         The process of the first one may die before it has an answer.
         """
-        for _ in range(3 if crowd else 0):
-            self._done(people.Enqueue(crowd or "", 0, None, None, None, None))
+        for priority in (0, 3, 0) if crowd else ():
+            self._done(people.Enqueue(crowd or "", priority, None, None, None, None))
         first = pair[0].step(self.world)
         if first and dies:
             self._kill(first.actor)
