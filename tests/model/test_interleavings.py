@@ -74,6 +74,7 @@ crossing_acts = [
     st.builds(people.Reschedule, st.sampled_from(TIMED)),
     st.builds(remote.Word, places, st.none() | fractions, st.none() | st.integers(1, 4)),
     st.builds(workers.Drop),
+    st.builds(workers.Settle),
     st.builds(people.Retry, places),
     st.builds(workers.Join, places),
     st.builds(workers.Leave, places),
@@ -120,6 +121,7 @@ class Machine(RuleBasedStateMachine):
         self.watcher.at(BEGIN, BEGIN)
         for table in ("run", "worker", "history", "job", "task_key"):
             self.watcher.raw.execute(f"DELETE FROM {table}")
+        self.watcher.raw.execute("UPDATE server SET started_at = %s, since = %s", (BEGIN, BEGIN))
         self.watcher.raw.execute(
             "UPDATE opening SET first_at = '-infinity', opens_at = '-infinity'"
         )
@@ -248,6 +250,8 @@ class Machine(RuleBasedStateMachine):
     def all_go_on(self, seconds: float, outcome: str, which: int) -> None:
         """Move the clock, while everybody renews its lease, works and looks."""
         self.world.now += timedelta(seconds=seconds)
+        if self.world.settled_with != self.world.started:
+            self._done(workers.Settle())
         for who in range(len(self.world.processes)):
             self._done(workers.Beat(who, 0.5))
             self._done(workers.LookAround(who, 2))

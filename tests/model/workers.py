@@ -153,6 +153,7 @@ def _looked(world: World, ask: Ask, look: Look) -> None:
     told = [r.token for r in world.of(ask.worker) if r.cancelled]
     assert sorted(look.cancelled) == sorted(t for t in told if t)
     assert look.unwanted == bool(world.unwanted())
+    assert look.unsettled == (world.settled_with != world.started)
     stranded = [r for r in world.runs.values() if r.token and r.worker not in world.leases]
     assert look.stranded == bool(stranded)
     near = {
@@ -364,6 +365,21 @@ class Dies:
             world.dead.add(process.identity)
 
         return Step(lambda _: None, follow, place)
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Somebody has seen that the server is another one, or in another life."""
+
+    def step(self, _: World) -> Step | None:
+        """See `Step`."""
+
+        def follow(world: World, *_: object) -> None:
+            world.settled_with, world.settled_at = world.started, world.now
+            for lease in world.leases.values():
+                lease.until = min(lease.until, world.after(lease.seconds))
+
+        return Step(leases.settle, follow)
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ class World:
     jobs = JOBS
 
     def __init__(self, processes: Iterable[Process]) -> None:
-        self.now = self.started = BEGIN
+        self.now = self.started = self.settled_with = self.settled_at = BEGIN
         self.first_at: datetime | None = None
         self.opens_at: datetime | None = None
         self.paused: set[str] = set()
@@ -175,9 +175,9 @@ class World:
         return self.now + timedelta(seconds=seconds)
 
     def expired(self, lease: Lease) -> bool:
-        """Whether a lease has run out; never sooner than one lease after the server's start."""
-        whole = timedelta(seconds=lease.seconds)
-        return max(lease.until, self.started + whole) < self.now
+        """Whether a lease has run out; never sooner than one lease after it was settled."""
+        since = self.settled_at + timedelta(seconds=lease.seconds)
+        return self.settled_with == self.started and max(lease.until, since) < self.now
 
     def held(self, job: str) -> int:
         """Return how many runs of a job are under way."""
