@@ -330,10 +330,10 @@ def test_every_interleaving_keeps_the_promises(machine: type[Machine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=settings().max_examples // 2,
+            max_examples=settings().max_examples // 4,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert machine.steps["at once"] > 100
+    assert machine.steps["at once"] > 20
