@@ -25,7 +25,9 @@ class Seen:
     @cached_property
     def _found(self) -> list[list[tuple[Any, ...]]]:
         with self._connection.pipeline():
-            cursors = [self._connection.execute(text) for text in (_RUNS, _LEASES, _HISTORY)]
+            cursors = [
+                self._connection.execute(text) for text in (_RUNS, _LEASES, _HISTORY, _OPENING)
+            ]
             return [cursor.fetchall() for cursor in cursors]
 
     @cached_property
@@ -43,6 +45,12 @@ class Seen:
         """The rows of `history`."""
         return Counter(Past(*row) for row in self._found[2])
 
+    @cached_property
+    def opens_at(self) -> datetime | None:
+        """When runs open for claims; None if nobody has ever registered."""
+        found: datetime | None = self._found[3][0][0]
+        return found
+
     def firing(self, job: str) -> UUID | None:
         """Return the id of a job's run."""
         return next((r.id for r in self.runs.values() if r.scheduled and r.job == job), None)
@@ -56,6 +64,7 @@ _RUNS: LiteralString = """
     FROM run
     """
 _LEASES: LiteralString = "SELECT id, lease_until, leaving, remote FROM worker"
+_OPENING: LiteralString = "SELECT nullif(opens_at, '-infinity') FROM opening"
 _HISTORY: LiteralString = """
     SELECT CASE WHEN error NOT IN ('the run before was under way',
             'nothing had started the run before') OR error IS NULL THEN run_id END,

@@ -300,6 +300,7 @@ class Machine(RuleBasedStateMachine):
         for run in world.runs.values():
             if not progress and run.id in seen.runs:
                 run.progress = seen.runs[run.id].progress  # a beat may leave it to the next one
+        assert seen.opens_at == world.opens_at
         assert seen.runs == world.runs
         assert seen.history == world.history, "history is append-only, and says what happened"
         assert seen.leases == {

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from uuid import UUID
 
 from cluster import spread
@@ -74,8 +75,9 @@ class Join:
 
 
 def _open(world: World) -> None:
-    silent = not any(x.until > world.now and not x.remote for x in world.leases.values())
-    if silent:
+    alone = not any(x.until > world.now and not x.remote for x in world.leases.values())
+    quiet = world.opens_at is None or world.opens_at + timedelta(seconds=10) < world.now
+    if alone and quiet:
         world.first_at, world.opens_at = world.now, world.after(1)
     elif world.first_at and world.opens_at and world.now < world.opens_at:
         since = (world.now - world.first_at).total_seconds()
