@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.from-lock
 
-.PHONY: help setup run test check fix lock
+.PHONY: help setup run test chaos check fix lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ run: setup ## Start the cluster on http://127.0.0.1:8000 (Ctrl-C ends it)
 
 test: setup ## Run every test on all cores; coverage goes to htmlcov/index.html
 	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=html --cov-report=term:skip-covered $(ARGS)
+
+chaos: setup ## Break everything for a while: make chaos MINUTES=30 [SEED=…] [MUTATE=token]
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),30) $(SEED:%=--seed %) $(MUTATE:%=--mutate %)
 
 check: setup ## Lint, format, types, import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo

@@ -89,6 +89,7 @@ def gunicorn(
     arguments: Sequence[str] = (),
     command: Sequence[str] = ("gunicorn", "-c", "gunicorn.conf.py"),
     port: int | None = None,
+    tree: Path = ROOT,
 ) -> Iterator[Instance]:
     """Start the service as `gunicorn -c gunicorn.conf.py` does, and end it however it stands.
 
@@ -99,6 +100,7 @@ def gunicorn(
         arguments: further arguments of gunicorn.
         command: what is started in place of gunicorn.
         port: where it listens, if not on a free one.
+        tree: the source tree it is started from.
     """
     port = port or free_port()
     name = f"i{uuid4().hex[:8]}"
@@ -115,7 +117,7 @@ def gunicorn(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, *arguments],
-            cwd=ROOT,
+            cwd=tree,
             env=variables,
             stdout=output,
             stderr=output,
