@@ -197,7 +197,8 @@ def take_over(pool: Pool, proven: Sequence[UUID]) -> list[Lost]:
         ), freed AS (
             UPDATE run r SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
                 started_at = NULL, progress = NULL, not_before = now(), crashes = lost.blame,
-                error = lost.reason
+                error = lost.reason,
+                start_by = CASE WHEN r.start_by = '-infinity' THEN r.start_by END
             FROM lost WHERE r.id = lost.id AND lost.blame < %(most)s
         ), parked AS (
             DELETE FROM run r USING lost WHERE r.id = lost.id AND lost.blame >= %(most)s

@@ -176,7 +176,7 @@ _CLAIM = """
         UPDATE run r SET token = gen_random_uuid(), fence = nextval('fence'),
             worker_id = me.id, worker = me.name, progress = NULL, sequence = 0,
             -- Under a lock of a limit the transaction is older than the ends that it waited for.
-            started_at = statement_timestamp(), start_by = NULL, attempt = r.attempt + 1,
+            started_at = statement_timestamp(), attempt = r.attempt + 1,
             begun_at = coalesce(r.begun_at, statement_timestamp())
         FROM batch b
             -- Held to the end, so that nobody who was declared dead claims; looked up for each

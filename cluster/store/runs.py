@@ -214,9 +214,11 @@ def _ended(
     schedules = dict(written)
     late = [row for row in rows if row["position"] not in schedules]
     if late:
-        # A statement of its own, because only a new snapshot surely shows a twin of this finish
-        # that the one before has waited for.
-        connection.execute(_REFUSED, (json(late),))
+        # Statements of their own, because only a new snapshot surely shows a twin of this finish
+        # that the one before has waited for. A twin of this word waits at the lost attempt's row.
+        with connection.transaction():
+            connection.execute(_LOST, (json(late),))
+            connection.execute(_REFUSED, (json(late),))
     return [Ended(row["position"] not in schedules, schedules.get(row["position"])) for row in rows]
 
 
@@ -243,7 +245,8 @@ _FINISH: LiteralString = f"""
     ), again AS (
         UPDATE run r SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
             started_at = NULL, progress = NULL, failures = h.failures, crashes = h.crashes,
-            error = h.error, not_before = now() + make_interval(secs => h.retry_in)
+            error = h.error, not_before = now() + make_interval(secs => h.retry_in),
+            start_by = CASE WHEN r.start_by = '-infinity' THEN r.start_by END -- it has started
         FROM held h WHERE r.id = h.run_id AND h.retry_in IS NOT NULL
     ), next AS (
         UPDATE run r SET id = uuid7(), token = NULL, fence = NULL, worker_id = NULL,
@@ -278,6 +281,13 @@ _FINISH: LiteralString = f"""
         WHERE h.lost <> '[]'
     )
     SELECT position, now_schedule FROM held
+    """
+
+_LOST: LiteralString = f"""
+    WITH ending AS MATERIALIZED ({_ENDING})
+    SELECT FROM ending e JOIN history h ON h.run_id = e.run_id AND h.attempt = e.attempt
+        AND h.token = e.token AND h.finished_at > uuid7_time(e.run_id) - interval '1 day'
+    ORDER BY h.run_id, h.token FOR UPDATE OF h
     """
 
 _REFUSED: LiteralString = f"""

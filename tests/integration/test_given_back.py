@@ -2,14 +2,11 @@
 
 from datetime import timedelta
 
-import pytest
-
 from cluster.database import Pool
 from cluster.store import jobs, leases
 from tests.integration.builders import a_kind, a_worker, asked, taken, value
 
 
-@pytest.mark.xfail(strict=True, reason="a claim forgets start_by, and nothing brings it back")
 def test_a_task_that_never_started_keeps_its_deadline(pool: Pool) -> None:
     jobs.declare(pool, [a_kind()])
     deadline = value(pool, "SELECT now()") + timedelta(hours=1)

@@ -121,7 +121,8 @@ class Machine(RuleBasedStateMachine):
             self.watcher.raw.execute(f"DELETE FROM {table}")
         self.watcher.raw.execute("UPDATE server SET started_at = %s, since = %s", (BEGIN, BEGIN))
         self.watcher.raw.execute(
-            "UPDATE opening SET first_at = '-infinity', opens_at = '-infinity'"
+            "UPDATE opening SET first_at = '-infinity', opens_at = '-infinity',"
+            " left_at = '-infinity'"
         )
         self.watcher.raw.execute("SELECT setval('faked_uuid', 1), setval('fence', 1)")
         jobs.declare(self._second(), JOBS.values())

@@ -76,7 +76,8 @@ class Join:
 
 def _open(world: World) -> None:
     alone = not any(x.until > world.now and not x.remote for x in world.leases.values())
-    quiet = world.opens_at is None or world.opens_at + timedelta(seconds=10) < world.now
+    ago = world.now - timedelta(seconds=10)
+    quiet = any(at is None or at < ago for at in (world.left_at, world.opens_at))
     if alone and quiet:
         world.first_at, world.opens_at = world.now, world.after(1)
     elif world.first_at and world.opens_at and world.now < world.opens_at:
@@ -344,6 +345,7 @@ class Resign:
             assert gone == free, "a lease goes when nothing is held under it"
             if gone:
                 del world.leases[worker]
+                world.left_at = world.now
                 world.processes[place].alive = False
                 world.dead.add(process.identity)
 

@@ -87,7 +87,7 @@ class Waiting:
         """Put it under way."""
         self.token, self.fence, self.worker = claim.token, claim.fence, worker
         self.attempt, self.started_at = claim.attempt, claim.started_at
-        self.progress, self.sequence, self.start_by, self.cancelled = None, 0, None, False
+        self.progress, self.sequence = None, 0
 
     def let_go(self) -> None:
         """Let it wait again."""
@@ -158,6 +158,7 @@ class World:
         self.now = self.started = self.settled_with = self.settled_at = BEGIN
         self.first_at: datetime | None = None
         self.opens_at: datetime | None = None
+        self.left_at: datetime | None = None
         self.paused: set[str] = set()
         self.schedules = {name: job.schedule for name, job in self.jobs.items()}
         self.leases: dict[UUID, Lease] = {}
@@ -277,6 +278,7 @@ class World:
         self.history[self._past(run, ending.outcome, last=last)] += 1
         if again is not None:
             run.let_go()
+            run.start_by = None  # it has started
             run.not_before = self.after(again)
         else:
             del self.runs[run.id]
@@ -391,5 +393,6 @@ class World:
             if last:
                 del self.runs[run.id]
             run.let_go()
+            run.start_by = None
             run.not_before = self.now
         return found
