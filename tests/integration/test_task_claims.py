@@ -187,8 +187,8 @@ def test_a_task_is_dropped_as_missed_once_its_deadline_has_passed(work: Pool) ->
 def test_a_task_that_started_in_time_may_go_on_past_its_deadline(work: Pool) -> None:
     asked(work, deadline="2030-01-01T00:00:00Z")
     (claim,) = taken(work)
+    execute(work, "UPDATE run SET start_by = now() - interval '1 s'")
     assert runs.drop(work) == 0
-    assert query(work, "SELECT start_by FROM run") == [(None,)]
     end(work, claim, "failed")
     assert runs.drop(work) == 0
     assert again(work).attempt == 2
