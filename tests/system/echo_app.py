@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from webapp.gthread import BODY_LIMIT, Worker
+from webapp.arrival import BODY_LIMIT
+from webapp.gthread import Worker
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

@@ -9,7 +9,7 @@ import pytest
 
 from tests.eventually import eventually
 from tests.system.echo_server import HALF_BODY, HALF_HEAD, Serve, Server, request
-from webapp.gthread import BODY_LIMIT, HEAD_LIMIT
+from webapp.arrival import BODY_LIMIT, HEAD_LIMIT
 
 pytestmark = pytest.mark.usefixtures("many_descriptors")
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
