@@ -1,5 +1,6 @@
 """A PostgreSQL of the suite's own, which it may stop, break and starve."""
 
+import copy
 import os
 import shlex
 import signal
@@ -39,12 +40,13 @@ class Server:
 
     Attributes:
         folder: of the data, open to the account that runs it.
+        log_file: what it says.
         port: of TCP; the socket lies in the folder.
     """
 
     def __init__(self, folder: Path, log: Path) -> None:
         self.folder = folder
-        self._log = log
+        self.log_file = log
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         with server_of(folder):  # makes the cluster with the embedded programs, and ends
@@ -53,7 +55,7 @@ class Server:
         eventually(lambda: not of_server(folder), within=60)
         self._program = options[0]
         with (folder / "pg" / "pg_hba.conf").open("a") as rules:
-            rules.write(f"\nhost all all {CABLES} trust\n")
+            rules.write(f"\nhost all all {CABLES} trust\nlocal replication all trust\n")
 
     @property
     def url(self) -> str:
@@ -87,16 +89,27 @@ class Server:
             self._process.send_signal(how)
             self._process.wait(60)
 
+    def standby(self, folder: Path) -> "Server":
+        """Return a standby of this server, which has to be stopped in order for the copy."""
+        subprocess.run(["cp", "-a", str(self.folder), str(folder)], check=True)
+        made = copy.copy(self)
+        made.folder, made.port, made.log_file = folder, free_port(), folder / "log"
+        (folder / "pg" / "standby.signal").touch()
+        with (folder / "pg" / "postgresql.auto.conf").open("a") as settings:
+            primary = f"host={self.folder}/pg port={self.port} user=postgres"
+            settings.write(f"\nprimary_conninfo = '{primary}'\n")
+        return made
+
     def log(self) -> str:
         """Return what it said so far."""
-        return self._log.read_text(errors="replace")
+        return self.log_file.read_text(errors="replace")
 
     def _launch(self) -> None:
         data = self.folder / "pg"
         owner = data.stat()
         settings = {**SETTINGS, "unix_socket_directories": str(data), "port": str(self.port)}
         as_root = os.geteuid() == 0
-        with self._log.open("ab") as log:
+        with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._program, "-D", str(data), *(f"--{k}={v}" for k, v in settings.items())],
                 user=owner.st_uid if as_root else None,
