@@ -27,6 +27,8 @@ _APP_LOAD_ERROR = 4
 """gunicorn's exit status of a worker that can't load: the master halts, and does not respawn."""
 _RESERVE_SECONDS = 3.0
 """How long before the master would kill a worker that worker ends by itself."""
+_LONGEST_PATIENCE = 6.0
+"""Seconds; the server itself ends a statement after five."""
 
 
 def prepare(settings: Settings, *, replaces_master: bool) -> None:
@@ -147,7 +149,7 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
         "ronin engine",
         size=1,
         spare=1,
-        patience=settings.lease_seconds * PATIENCE,
+        patience=min(settings.lease_seconds * PATIENCE, _LONGEST_PATIENCE),
         session=database.ONE_PLAN,
     )
     # Apart from the engine's, so that no job's queries can hold up a heartbeat.

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from uuid import UUID
 
 import psycopg
@@ -67,11 +68,12 @@ class Hand:
 
 @contextmanager
 def working(
-    url: str, *declared: Job, number: int = 0, apart: Apart = nobody_apart
+    url: str, *declared: Job, number: int = 0, apart: Apart = nobody_apart, path: str = "public"
 ) -> Iterator[Hand]:
     """Let a worker work, and stop it in the end."""
+    session = {**database.ONE_PLAN, "search_path": path}
     with (
-        database.pool(url, ENGINE, size=1, session=database.ONE_PLAN) as engine,
+        database.pool(url, ENGINE, size=1, session=session) as engine,
         database.pool(url, "ronin jobs", size=2) as lent,
     ):
         hand = Hand(engine, lent, declared, number, apart)
@@ -346,3 +348,44 @@ def test_any_error_of_a_job_reaches_the_history(url: str, opened: Pool) -> None:
     with working(url, a_job(function=fail, max_retries=1)):
         eventually(lambda: outcomes(opened) == ["failed"])
     assert value(opened, "SELECT error FROM history").startswith("ValueError: nul \ufffd, half ?")
+
+
+def beaten(pool: Pool) -> None:
+    """Wait until the only hand has renewed its lease."""
+    query = "SELECT lease_until FROM worker WHERE id = %s"
+    before = value(pool, query, the_worker(pool))
+    eventually(lambda: value(pool, query, the_worker(pool)) != before)
+
+
+SHIFTED = """
+    CREATE TABLE shift AS SELECT interval '0' AS by;
+    CREATE FUNCTION now() RETURNS timestamptz LANGUAGE sql STABLE
+        AS $$ SELECT pg_catalog.now() + by FROM public.shift $$;
+    CREATE FUNCTION statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+        AS $$ SELECT pg_catalog.statement_timestamp() + by FROM public.shift $$;
+    """
+"""Functions that the engine's statements find before PostgreSQL's own."""
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_database_whose_clock_is_set_kills_nobody(url: str, opened: Pool, hours: int) -> None:
+    execute(opened, SHIFTED)
+    gate = threading.Event()
+    neighbour = value(opened, "SELECT id FROM worker")  # its lease is good for ten minutes
+    with working(url, a_job(function=lambda: gate.wait(60)), path="public,pg_catalog") as hand:
+        token = eventually(lambda: value(opened, "SELECT token FROM run"))
+        execute(opened, "UPDATE shift SET by = make_interval(hours => %s)", hours)
+        for _ in range(2):  # it has looked after the jump, and has beaten again
+            beaten(opened)
+        assert value(opened, "SELECT token FROM run") == token
+        left = value(
+            opened, "SELECT lease_until - public.now() FROM worker WHERE id = %s", neighbour
+        )
+        # Ahead: it has run out, and counts nevertheless, from now on; back: it was cut.
+        assert (left < timedelta(0)) == (hours > 0)
+        assert left <= timedelta(minutes=10)
+        since = value(opened, "SELECT public.now() - since FROM server")
+        assert timedelta(0) <= since < timedelta(minutes=1)
+        gate.set()
+        hand.nudge.set()
+        eventually(lambda: outcomes(opened)[:1] == ["completed"])
