@@ -44,6 +44,9 @@ _JUMP = 1 / 3
 _KILLED = 0.8
 """Part of the lease after which the processes of isolated runs are killed, whatever has become
 of their worker. The rest is for that to happen, and for a clock that is a little slow."""
+_ABSENT = 0.4
+"""Part of the lease without an answer after which others are given as much to renew theirs, as
+they do after a third of it."""
 _NOBODY = UUID(int=0)
 
 
@@ -94,6 +97,8 @@ class Worker:
         self._beaten_at = -math.inf  # monotonic, when the last good beat was sent
         self._beat_at = -math.inf
         self._history_at = -math.inf
+        self._looked_at = math.inf  # monotonic; so that the first look is never late
+        self._judges_at = -math.inf
         self._clock = Clock()
         self._failures = 0
         self._thread = threading.Thread(target=self._loop, name="worker", daemon=True)
@@ -145,6 +150,7 @@ class Worker:
         if look.unsettled or self._clock.jumped > self._lease * _JUMP:
             self._settle(look)
             return 0.0
+        self._consider()
         if self._take_over(look):
             return 0.0
         if look.unwanted and runs.drop(self._pool):
@@ -264,12 +270,25 @@ class Worker:
         say = self._log.info if claim.schedule else self._log.debug
         say("run started", job=job.name, run=str(claim.id), attempt=claim.attempt)
 
+    def _consider(self) -> None:
+        """Judge nobody by lease for a while if we have had no answer for long ourselves.
+
+        When the database stands still, all leases run out at once, and who comes back first would
+        take over everybody.
+        """
+        now = time.monotonic()
+        if now - self._looked_at > max(self._lease * _ABSENT, 2 * POLL_SECONDS):
+            self._judges_at = now + self._lease * _ABSENT
+        self._looked_at = now
+
     def _take_over(self, look: looks.Look) -> bool:
         """Free the runs of the dead; True if there were any, and so something to claim."""
         proven = [peer.id for peer in look.peers if self._is_dead(peer)]
-        if not (proven or look.stranded or any(peer.expired for peer in look.peers)):
+        by_lease = time.monotonic() >= self._judges_at
+        expired = by_lease and any(peer.expired for peer in look.peers)
+        if not (proven or look.stranded or expired):
             return False
-        lost = leases.take_over(self._pool, proven)
+        lost = leases.take_over(self._pool, proven, by_lease=by_lease)
         for run in lost:
             self._log.warning(
                 "run taken over",

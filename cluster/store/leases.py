@@ -153,7 +153,7 @@ def settle(pool: Pool) -> None:
         connection.execute(query)
 
 
-def take_over(pool: Pool, proven: Sequence[UUID]) -> list[Lost]:
+def take_over(pool: Pool, proven: Sequence[UUID], *, by_lease: bool = True) -> list[Lost]:
     """Free the runs of workers that are dead by proof or by lease, and remove their leases.
 
     A database that was down makes nobody dead, nor does one that was promoted or whose clock has
@@ -167,12 +167,13 @@ def take_over(pool: Pool, proven: Sequence[UUID]) -> list[Lost]:
     Args:
         pool: the engine's.
         proven: identities whose processes are known to exist no more.
+        by_lease: whether those count as dead, too, whose lease has run out.
     """
     query = """
         WITH dead AS MATERIALIZED (
             SELECT w.id, w.leaving FROM worker w CROSS JOIN server s
             WHERE w.id = ANY (%(proven)s)
-                OR greatest(w.lease_until, s.since + w.lease) < now()
+                OR %(by_lease)s AND greatest(w.lease_until, s.since + w.lease) < now()
                     AND s.started_at = pg_postmaster_start_time()
             ORDER BY w.id FOR UPDATE OF w SKIP LOCKED
         ), removed AS (
@@ -217,7 +218,8 @@ def take_over(pool: Pool, proven: Sequence[UUID]) -> list[Lost]:
         """
     with pool.connection() as connection:
         cursor = connection.cursor(row_factory=class_row(Lost))
-        return cursor.execute(query, {"proven": list(proven), "most": MAX_CRASHES}).fetchall()
+        parameters = {"proven": list(proven), "by_lease": by_lease, "most": MAX_CRASHES}
+        return cursor.execute(query, parameters).fetchall()
 
 
 def leave(pool: Pool, worker: UUID) -> None:

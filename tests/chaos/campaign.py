@@ -155,6 +155,7 @@ def _summary(case: Case, loads: Loads) -> list[str]:
         "faults": dict(sorted(case.diary.counts.items())),
         "faults left out": sorted(case.diary.left_out),
         "instances that gave up at the start": case.diary.gave_up,
+        "times in which the machine stood still (s)": case.diary.stalls,
         "attempts by outcome": outcomes(case.url),
         "tasks asked for": dict(kinds),
         "changes of the balance": len(loads.changes),

@@ -17,6 +17,9 @@ from tests.chaos.plan import LEASE_SECONDS
 CRASHED, INTERRUPTED = "crashed", "interrupted"
 SLOW, DROPPED, LATE = "slow", "dropped", "late"
 EVERYBODY = ""
+STILL_SECONDS = LEASE_SECONDS / 4
+"""Without an answer to somebody beside the database, to whom no fault was done: then the machine
+itself has stood still, or the database has."""
 DROPPED_SECONDS = 5.0
 """For which a death may still be felt by who had a connection to the dead."""
 KILLED_SECONDS = 2.0
@@ -76,6 +79,7 @@ class Diary:
         losses: see `Loss`.
         counts: faults by kind.
         gave_up: instances that did not start; a supervisor would start them again, and so do we.
+        stalls: seconds of each time in which the machine itself stood still.
         left_out: kinds that were due and that this machine can't do.
     """
 
@@ -85,6 +89,7 @@ class Diary:
     losses: list[Loss] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     gave_up: list[str] = field(default_factory=list)
+    stalls: list[float] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -124,6 +129,14 @@ class Diary:
     def end(self, excuse: Excuse, aftermath: float) -> None:
         """Say that the fault is over, and for how many seconds it may still be felt."""
         excuse.until = self.now() + timedelta(seconds=aftermath)
+
+    def stood_still(self, seconds: float) -> None:
+        """Note that for so long until now nobody could have renewed a lease."""
+        since, until = timedelta(seconds=seconds), timedelta(seconds=LEASE_SECONDS)
+        what = (CRASHED, INTERRUPTED, LATE)
+        self.excuses.append(Excuse(EVERYBODY, what, self.now() - since, self.now() + until))
+        self.stalls.append(round(seconds, 2))
+        self.write("stood still", seconds=seconds)
 
     def killed(self, worker: str) -> None:
         """Note that a worker is dead from now on."""

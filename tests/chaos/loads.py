@@ -14,6 +14,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 
+from tests.chaos.diary import STILL_SECONDS
 from tests.chaos.fleet import Fleet
 
 ACCOUNT = 2
@@ -178,7 +179,10 @@ class Loads:
             ):
                 while not self._stop.wait(_SLOT):
                     self.looks += 1
+                    begun = time.monotonic()
                     self.samples += [str(row) for row in connection.execute(_FORBIDDEN)]
+                    if (took := time.monotonic() - begun) > STILL_SECONDS:
+                        self.fleet.diary.stood_still(took)
 
 
 _FORBIDDEN = """

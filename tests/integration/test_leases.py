@@ -256,6 +256,17 @@ def test_a_clock_that_was_set_back_keeps_nobody_alive_for_longer_than_a_lease(po
     assert left <= timedelta(seconds=60)
 
 
+def test_who_may_not_judge_by_lease_takes_over_the_proven_alone(pool: Pool) -> None:
+    workers = [a_worker(pool, name=f"host:{number}") for number in range(2)]
+    tasks(pool, 2)
+    for worker in workers:
+        assert look(pool, worker, free=1).claims
+        expire(pool, worker)
+    assert leases.take_over(pool, [], by_lease=False) == []
+    assert len(leases.take_over(pool, workers[:1], by_lease=False)) == 1
+    assert len(leases.take_over(pool, [])) == 1
+
+
 def test_proof_counts_at_any_server(pool: Pool) -> None:
     claimed(pool)
     execute(pool, "UPDATE server SET started_at = '-infinity'")

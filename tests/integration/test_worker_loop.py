@@ -34,6 +34,7 @@ from tests.integration.builders import (
     outcomes,
     query,
     terminate_others,
+    transaction,
     value,
 )
 
@@ -389,3 +390,24 @@ def test_a_database_whose_clock_is_set_kills_nobody(url: str, opened: Pool, hour
         gate.set()
         hand.nudge.set()
         eventually(lambda: outcomes(opened)[:1] == ["completed"])
+
+
+def test_who_had_no_answer_for_long_gives_the_others_time_to_renew_their_leases(
+    url: str, opened: Pool
+) -> None:
+    neighbour = value(opened, "SELECT id FROM worker")
+    with working(url, a_job(at_once=False)) as hand:
+        eventually(lambda: the_worker(opened))
+        beaten(opened)
+        with transaction(opened) as (_, connection):
+            # Nobody can read, nor write, for longer than two polls; then all leases are old.
+            connection.execute("LOCK TABLE worker IN ACCESS EXCLUSIVE MODE")
+            connection.execute(
+                "UPDATE worker SET lease = '1 ms', lease_until = now() WHERE id = %s", (neighbour,)
+            )
+            failures = eventually(lambda: hand.worker._failures, within=30)  # noqa: SLF001
+            eventually(lambda: hand.worker._failures > failures, within=30)  # noqa: SLF001
+        beaten(opened)
+        assert value(opened, "SELECT count(*) FROM worker WHERE id = %s", neighbour) == 1
+        # In the end it is taken for dead all the same.
+        eventually(lambda: query(opened, "SELECT 1 FROM worker WHERE id = %s", neighbour) == [])
