@@ -15,7 +15,7 @@ Row = dict[str, Any]
 def jobs(pool: Pool, name: str | None = None) -> list[Row]:
     """Return every job, or the one of that name, with its run and its last finished attempt.
 
-    One index lookup a job for the last attempt, however long the history is.
+    One index walk over a hundred rows at most for the last attempt, however long the history is.
     """
     return _rows(pool, _JOBS, {"name": name})
 
@@ -39,8 +39,11 @@ _JOBS: LiteralString = """
         extract(epoch FROM h.finished_at - h.started_at)::float8 AS last_duration_seconds
     FROM job j
         LEFT JOIN run r ON r.job = j.name AND r.scheduled
-        LEFT JOIN LATERAL (SELECT * FROM history h WHERE h.job = j.name
-            ORDER BY h.finished_at DESC, h.run_id DESC LIMIT 1) h ON true
+        LEFT JOIN LATERAL (
+            -- An attempt rather than a firing that was lost; of these many may come at once.
+            SELECT * FROM (SELECT * FROM history h WHERE h.job = j.name
+                ORDER BY h.finished_at DESC, h.run_id DESC LIMIT 100) h
+            ORDER BY h.token IS NULL, h.finished_at DESC, h.run_id DESC LIMIT 1) h ON true
     WHERE j.schedule IS NOT NULL AND (j.name = %(name)s OR %(name)s::text IS NULL)
     ORDER BY j.name
     """

@@ -180,6 +180,14 @@ def test_a_page_of_the_history_loses_no_row_of_one_moment(pool: Pool) -> None:
     assert paged == whole
 
 
+def test_the_last_run_is_an_attempt_and_no_lost_firing(pool: Pool) -> None:
+    job = a_job(schedule=HOURLY)
+    runs.finish(pool, [ended(pool, late_run(pool, job, 3), job=job)])
+    last = Web(pool).get("/jobs/tick").body["last_run"]
+    assert (last["outcome"], last["worker"]) == ("completed", "host:1")
+    assert last["duration_seconds"] is not None
+
+
 def test_with_all_the_next_run_is_the_next_firing_that_passed(pool: Pool) -> None:
     job = a_job(schedule=HOURLY, catch_up="all")
     worker_and_claim = late_run(pool, job, 3)

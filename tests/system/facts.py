@@ -65,7 +65,13 @@ def shares(url: str, jobs: int = 10) -> list[int]:
 
 def outcomes(url: str) -> dict[str, int]:
     """Return how many attempts ended in which way."""
-    return dict(rows(url, "SELECT outcome, count(*) FROM history GROUP BY 1"))
+    return dict(rows(url, _OUTCOMES))
+
+
+_OUTCOMES: LiteralString = """
+    SELECT outcome, count(*) FROM history WHERE token IS NOT NULL GROUP BY 1
+    """
+"""Without firings that came while a run was under way: whether one does depends on the hour."""
 
 
 def completed(url: str) -> int:
