@@ -35,7 +35,7 @@ MUTATIONS: Mapping[str, Mutation] = MappingProxyType(
         ),
         "lease": Mutation(
             "cluster/store/leases.py",
-            {"OR greatest(w.lease_until, s.since + w.lease) < now()": "OR true"},
+            {"%(by_lease)s AND greatest(w.lease_until, s.since + w.lease) < now()": "true"},
             "whoever takes over takes everybody for dead",
         ),
         "gate": Mutation(
