@@ -57,20 +57,25 @@ BEGIN
         END IF;
     END IF;
     IF verdict IS NULL THEN
-        WITH changed AS (
-            UPDATE users u SET balance = u.balance + by_amount
-            WHERE u.id = by_user AND u.balance + by_amount >= 0
-            RETURNING u.id, u.balance
-        )
-        INSERT INTO ledger (user_id, amount, balance)
-        SELECT changed.id, by_amount, changed.balance FROM changed
-        RETURNING ledger.balance INTO balance;
-        IF FOUND THEN
-            verdict := 'changed';
-        ELSE
-            SELECT u.balance INTO balance FROM users u WHERE u.id = by_user;
-            verdict := CASE WHEN FOUND THEN 'insufficient' ELSE 'unknown' END;
-        END IF;
+        LOOP
+            WITH changed AS (
+                UPDATE users u SET balance = u.balance + by_amount
+                WHERE u.id = by_user AND u.balance + by_amount >= 0
+                RETURNING u.id, u.balance
+            )
+            INSERT INTO ledger (user_id, amount, balance)
+            SELECT changed.id, by_amount, changed.balance FROM changed
+            RETURNING ledger.balance INTO balance;
+            IF FOUND THEN
+                verdict := 'changed';
+            ELSE
+                SELECT u.balance INTO balance FROM users u WHERE u.id = by_user;
+                verdict := CASE WHEN NOT FOUND THEN 'unknown'
+                    WHEN balance + by_amount < 0 THEN 'insufficient' END;
+            END IF;
+            -- Without one, somebody has paid in between the two: then there is enough by now.
+            EXIT WHEN verdict IS NOT NULL;
+        END LOOP;
         IF by_key IS NOT NULL THEN
             UPDATE idempotency i SET verdict = change_balance.verdict, balance = change_balance.balance
             WHERE i.key = by_key;
