@@ -17,3 +17,20 @@ def test_a_refusal_never_tells_a_balance_that_would_do(pool: Pool) -> None:
     told = [balance for balances in together(6, act) for balance in balances]
     assert told
     assert max(told) < 5
+
+
+PAYS_IN = """
+    CREATE FUNCTION pays_in() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        UPDATE users SET balance = 5 WHERE balance = 0;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER between AFTER INSERT ON ledger FOR EACH STATEMENT EXECUTE FUNCTION pays_in();
+    """
+"""Pays in right after a change was refused, before its balance is read."""
+
+
+def test_who_is_refused_while_somebody_pays_in_gets_it_after_all(pool: Pool) -> None:
+    execute(pool, "CALL change_balance(1, -10000, NULL, NULL, NULL)")
+    execute(pool, PAYS_IN)
+    answer = Web(pool).change(-5)
+    assert (answer.status, answer.body["balance"]) == (200, 0)
