@@ -7,11 +7,12 @@ import falcon
 from cluster import boot, database, settings
 from cluster.database import Pool
 from cluster.job import Catalogue, catalogue
-from webapp import problems
+from webapp import pages, problems
 from webapp.balance import Balance, UserId, Users
 from webapp.bodies import Guard, Head
 from webapp.health import Health, Ready, Workers
 from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
+from webapp.pages.live import Live
 from webapp.parameters import TaskId
 from webapp.remote import TaskClaims, TaskComplete, TaskFail, TaskHeartbeat, TaskRelease
 from webapp.runs import Run, RunCancel
@@ -73,4 +74,6 @@ def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 
     app.add_route("/workers", Workers(pool))
     app.add_route("/health", Health())
     app.add_route("/health/ready", Ready(pool))
+    app.add_route("/", Live(pool))
+    app.add_static_route("/static", pages.STATIC)
     return app
