@@ -9,10 +9,10 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 import psycopg
-from structlog.stdlib import BoundLogger
 
 from cluster import log, spread
 from cluster import schedule as schedules
@@ -21,9 +21,10 @@ from cluster.database import Pool
 from cluster.ending import Ending, ending_of
 from cluster.job import Catalogue
 from cluster.process import Identity, is_dead
+from cluster.pulse import Pulse
 from cluster.run import Claim
 from cluster.runner import Runner
-from cluster.store import jobs, leases, looks, runs
+from cluster.store import jobs, leases, looks, pulse, runs
 
 POLL_SECONDS = 1.25
 """An idle worker's looks: 0.8 a second, and with the beats of a 15 s lease 1 statement a second."""
@@ -31,8 +32,8 @@ _TELL_SECONDS = 1.0
 """Between two beats that only tell progress."""
 _SOONEST = 0.01
 """Seconds between two looks at least: a run that another worker is just claiming looks open."""
-_HISTORY_SECONDS = 3600.0
-"""Between two looks whether the history has partitions for the days to come."""
+_KEEP_SECONDS = 3600.0
+"""Between two times that the days to come of the history are made, and the old pulse removed."""
 PATIENCE = 0.3
 """Part of the lease that a statement waits for its answer. A beat that is sent after a third of
 the lease has failed before two thirds are over."""
@@ -96,10 +97,12 @@ class Worker:
         self._stopping = threading.Event()
         self._beaten_at = -math.inf  # monotonic, when the last good beat was sent
         self._beat_at = -math.inf
-        self._history_at = -math.inf
+        self._keep_at = -math.inf
         self._looked_at = math.inf  # monotonic; so that the first look is never late
         self._judges_at = -math.inf
         self._clock = Clock()
+        self._pulse = Pulse()
+        self._pulse_id: UUID | None = None  # the first identity, so that no minute counts twice
         self._failures = 0
         self._thread = threading.Thread(target=self._loop, name="worker", daemon=True)
 
@@ -155,10 +158,22 @@ class Worker:
             return 0.0
         if look.unwanted and runs.drop(self._pool):
             return 0.0
-        if time.monotonic() >= self._history_at:
-            jobs.prepare_history(self._pool)
-            self._history_at = time.monotonic() + _HISTORY_SECONDS
+        self._keep_house(look.now)
         return self._pause(look)
+
+    def _keep_house(self, now: datetime) -> None:
+        """Do what comes now and then, once the claims are under way."""
+        if self._pulse.is_due(len(self._runner.attempts)):
+            self._write_pulse(now)
+        if time.monotonic() >= self._keep_at:
+            jobs.prepare_history(self._pool)
+            pulse.forget(self._pool)
+            self._keep_at = time.monotonic() + _KEEP_SECONDS
+
+    def _write_pulse(self, now: datetime) -> None:
+        assert self._pulse_id  # noqa: S101 - nothing is counted before the first lease
+        counts = self._pulse.sent(now)
+        self._pulse.written(now, pulse.write(self._pool, self._pulse_id, counts))
 
     def _join(self) -> UUID:
         """Register under a new identity and declare the jobs, once the database is there."""
@@ -173,6 +188,7 @@ class Worker:
         jobs.declare(self._pool, self._catalogue)
         worker = leases.register(self._pool, self._name, self._process, names, self._lease)
         self._id = worker
+        self._pulse_id = self._pulse_id or worker
         self._beaten_at = sent
         self._runner.trust(sent + self._lease * _KILLED)
         self._beat_at = sent + self._lease / 3
@@ -230,8 +246,9 @@ class Worker:
         self._clock.set(look.now, sent)
         self._limited = look.limited
         self._runner.cancel(look.cancelled)
-        for claim in look.claims:
+        for claim, delay in zip(look.claims, look.delays, strict=True):
             self._start(claim)
+            self._pulse.started(look.now, delay)
         self._written(ended)
         return look
 
@@ -247,7 +264,7 @@ class Worker:
             ending = ending_of(attempt.claim, attempt.job, result, self._clock.now())
             if result.written:
                 self._runner.forget(attempt.claim.token)
-                _report(self._log, ending, fenced=False)
+                self._report(ending, fenced=False)
             else:
                 self._unwritten.append(ending)
 
@@ -256,7 +273,7 @@ class Worker:
         for each, ending in zip(ended, self._unwritten, strict=True):
             assert ending.token  # noqa: S101 - it was claimed here
             self._runner.forget(ending.token)
-            _report(self._log, ending, fenced=each.fenced)
+            self._report(ending, fenced=each.fenced)
             if each.schedule and each.schedule != ending.schedule:
                 # Changed while it ran: the firing we planned is the old schedule's.
                 firing = schedules.parse(each.schedule, ending.timezone).after(self._clock.now())
@@ -298,6 +315,7 @@ class Worker:
                 outcome=run.outcome,
                 lost_by=run.worker,
             )
+            self._pulse.ended(look.now, run.outcome)
         return bool(lost)
 
     def _settle(self, look: looks.Look) -> None:
@@ -357,20 +375,30 @@ class Worker:
                 self._trouble(error)
             self._nudge.wait(0.1)
             self._nudge.clear()
+        self._say_the_rest()
         self._log.info("left", unfinished=len(self._runner.attempts))
 
+    def _say_the_rest(self) -> None:
+        """Write what was counted last, if that can be; by now nobody waits for us."""
+        if self._pulse.counted_at and self._pulse_id:
+            try:
+                self._write_pulse(self._pulse.counted_at)
+            except psycopg.Error as error:
+                self._log.warning("what was counted last is lost", reason=str(error).strip())
 
-def _report(logger: BoundLogger, ending: Ending, *, fenced: bool) -> None:
-    outcome = "fenced" if fenced else ending.outcome
-    # A line for each task that went well would cost more than many a task.
-    well = logger.info if ending.schedule else logger.debug
-    say = well if outcome == "completed" else logger.warning
-    fields = {"error": ending.error} if ending.error else {}
-    say(
-        "run ended",
-        job=ending.job,
-        run=str(ending.run_id),
-        attempt=ending.attempt,
-        outcome=outcome,
-        **fields,
-    )
+    def _report(self, ending: Ending, *, fenced: bool) -> None:
+        """Count an end that is written, and log it."""
+        outcome = "fenced" if fenced else ending.outcome
+        self._pulse.ended(self._clock.now(), outcome)
+        # A line for each task that went well would cost more than many a task.
+        well = self._log.info if ending.schedule else self._log.debug
+        say = well if outcome == "completed" else self._log.warning
+        fields = {"error": ending.error} if ending.error else {}
+        say(
+            "run ended",
+            job=ending.job,
+            run=str(ending.run_id),
+            attempt=ending.attempt,
+            outcome=outcome,
+            **fields,
+        )

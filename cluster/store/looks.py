@@ -54,6 +54,7 @@ class Look:
     Attributes:
         now: the database's clock as the statement began.
         claims: runs that are this worker's from now on.
+        delays: of each claim, the seconds from when it was due, and the runs open, to its start.
         wake_at: when the next waiting run opens for this worker, if one is foreseen.
         peers: see `Peer`.
         stranded: whether a run is held by somebody without a lease.
@@ -65,6 +66,7 @@ class Look:
 
     now: datetime
     claims: list[Claim]
+    delays: list[float]
     wake_at: datetime | None
     peers: list[Peer]
     stranded: bool
@@ -108,6 +110,7 @@ def read(looked: Cursor[dict[str, Any]]) -> Look:
     return Look(
         now=first["now"],
         claims=[claim_of(row) for row in rows if row["id"] is not None],
+        delays=[row["delay"] for row in rows if row["id"] is not None],
         wake_at=first["wake_at"],
         peers=[_peer(peer) for peer in first["peers"] or ()],
         stranded=first["stranded"],
@@ -152,7 +155,7 @@ _CLAIM = """
     ), candidate AS MATERIALIZED (
         -- From level to level until there are enough; of one priority the longest due comes first.
         SELECT c.*, h.name, h.schedule, h.timezone, h.room,
-            greatest(c.not_before, h.opens_at) + %(phase)s::float8 * c.slot AS opens_at
+            greatest(c.not_before, h.opens_at) AS due_since
         FROM (SELECT * FROM head WHERE due AND claimable AND room > 0
             ORDER BY priority DESC, not_before) h
         CROSS JOIN LATERAL (
@@ -185,8 +188,9 @@ _CLAIM = """
             JOIN LATERAL (SELECT w.id, w.name FROM worker w
                 WHERE w.id = %(worker)s AND w.lease_until > now() AND b.id IS NOT NULL
                 FOR KEY SHARE SKIP LOCKED) me ON true
-        WHERE r.id = b.id AND b.place <= b.room AND b.opens_at + b.load * b.slot <= now()
-        RETURNING r.*, b.schedule, b.timezone
+        WHERE r.id = b.id AND b.place <= b.room
+            AND b.due_since + (b.load + %(phase)s::float8) * b.slot <= now()
+        RETURNING r.*, b.schedule, b.timezone, b.due_since
     )
     SELECT now() AS now,
         (SELECT min(least(now() + interval '1 day', greatest(n.not_before, h.opens_at)
@@ -213,7 +217,8 @@ _CLAIM = """
         (SELECT s.started_at <> pg_postmaster_start_time() FROM server s) AS unsettled,
         c.id, c.job, c.schedule, c.timezone, c.due_at, c.attempt, c.token, c.fence, c.started_at,
         c.failures, c.crashes, c.worker, c.name, c.args::text AS args, c.max_retries,
-        c.checkpoint::text AS checkpoint
+        c.checkpoint::text AS checkpoint,
+        extract(epoch FROM c.started_at - c.due_since)::float8 AS delay
     FROM (VALUES (1)) AS one LEFT JOIN claimed c ON true
     """
 

@@ -411,3 +411,63 @@ def test_who_had_no_answer_for_long_gives_the_others_time_to_renew_their_leases(
         assert value(opened, "SELECT count(*) FROM worker WHERE id = %s", neighbour) == 1
         # In the end it is taken for dead all the same.
         eventually(lambda: query(opened, "SELECT 1 FROM worker WHERE id = %s", neighbour) == [])
+
+
+def test_what_a_worker_starts_and_ends_is_in_its_pulse_when_it_has_left(
+    url: str, opened: Pool
+) -> None:
+    """Its last row is whole: nothing that it counted is lost."""
+
+    def fail() -> None:
+        raise ValueError
+
+    declared = (a_job(), a_job(name="wrong", function=fail, max_retries=1))
+    with working(url, *declared) as hand:
+        eventually(lambda: outcomes(opened) + outcomes(opened, "wrong") == ["completed", "failed"])
+        worker = the_worker(opened)
+        hand.worker.stop(within=20)
+    fields = "SELECT sum(started), sum(ended), sum(failed), bool_and(worker = %s) FROM pulse"
+    assert query(opened, fields, worker) == [(2, 2, 1, True)]
+    longest = value(opened, "SELECT max(longest_delay) FROM pulse")
+    assert 0 <= longest <= value(opened, "SELECT sum(delay_sum) FROM pulse") < 60
+
+
+def test_a_worker_tells_its_pulse_while_it_works(url: str, opened: Pool) -> None:
+    """What is under way shows as started, and what waits for it as waiting."""
+    gate = threading.Event()
+    with working(url, a_job(function=lambda: gate.wait(60))):
+        eventually(lambda: value(opened, "SELECT sum(started - ended) FROM pulse") == 1)
+        gate.set()
+
+
+def test_an_idle_worker_writes_no_pulse(url: str, opened: Pool) -> None:
+    """It looks and beats, and sends nothing else."""
+    with working(url, a_job(at_once=False)):
+        eventually(lambda: the_worker(opened))
+        for _ in range(2):
+            beaten(opened)
+    assert query(opened, "SELECT 1 FROM pulse") == []
+
+
+def test_who_takes_over_counts_the_crash(url: str, opened: Pool) -> None:
+    """An attempt whose worker died has ended otherwise than completed."""
+    jobs.declare(opened, [a_job()])
+    silent = a_worker(opened, process=NOWHERE)
+    assert look(opened, silent).claims
+    expire(opened, silent)
+    with working(url, a_job()):
+        eventually(lambda: outcomes(opened) == ["crashed", "completed"])
+    ends = "SELECT sum(started), sum(ended), sum(failed) FROM pulse"
+    assert query(opened, ends) == [(1, 2, 1)]
+
+
+def test_a_pulse_that_cant_be_written_keeps_nobody_from_leaving(url: str, opened: Pool) -> None:
+    """The lease is given back all the same."""
+    execute(opened, "DROP TABLE pulse")
+    with working(url, a_job(at_once=False)) as hand:
+        eventually(lambda: value(opened, "SELECT count(*) FROM run"))
+        jobs.run_now(opened, "tick")
+        hand.nudge.set()
+        eventually(lambda: outcomes(opened) == ["completed"])
+        hand.worker.stop(within=20)
+        assert query(opened, "SELECT 1 FROM worker WHERE name LIKE 'hand:%%'") == []

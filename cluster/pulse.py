@@ -1,0 +1,96 @@
+"""Pulse: what a worker counts of its own work, minute by minute, until it is written."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+EVERY_SECONDS = 10.0
+"""Between two writes."""
+_KEPT = timedelta(minutes=2)
+"""Age of a minute that gets no more counts, even from a clock that was a little behind."""
+
+
+@dataclass(slots=True)
+class Count:
+    """One minute of a worker.
+
+    Attributes:
+        minute: by the database's clock, its beginning.
+        started: attempts that it began.
+        ended: attempts whose end it has written, those of the dead included.
+        failed: of these, ended otherwise than completed.
+        delay_sum: seconds from when each run was due until it started.
+        longest_delay: the longest of them.
+    """
+
+    minute: datetime
+    started: int = 0
+    ended: int = 0
+    failed: int = 0
+    delay_sum: float = 0.0
+    longest_delay: float = 0.0
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Counts in memory; says when there is something to write, and what.
+
+    A worker that has nothing to do has nothing to write. One whose runs are under way has: others
+    may wait for them.
+
+    Attributes:
+        counted_at: when something was last counted that is not written; None: all is written.
+    """
+
+    counted_at: datetime | None = None
+    _counts: dict[datetime, Count] = field(default_factory=dict)
+    _written_at: float = -math.inf  # monotonic
+    _waiting: int = 0
+
+    def started(self, now: datetime, delay: float) -> None:
+        """Count an attempt that began, `delay` seconds after its run was due."""
+        count = self._count(now)
+        count.started += 1
+        count.delay_sum += delay
+        count.longest_delay = max(count.longest_delay, delay)
+
+    def ended(self, now: datetime, outcome: str) -> None:
+        """Count an attempt whose end was written."""
+        count = self._count(now)
+        count.ended += 1
+        count.failed += outcome != "completed"
+
+    def is_due(self, under_way: int) -> bool:
+        """Whether it is time to write: something was counted, or is known to wait or to be held.
+
+        Args:
+            under_way: runs of this worker.
+        """
+        if time.monotonic() < self._written_at + EVERY_SECONDS:
+            return False
+        return self.counted_at is not None or under_way > 0 or self._waiting > 0
+
+    def sent(self, now: datetime) -> list[Count]:
+        """Return the minutes to write, the present one last; the next write is 10 s away.
+
+        Each has all that was counted in it. Those that are over are returned until they were
+        written when nothing could be counted in them any more.
+        """
+        self._written_at = time.monotonic()  # first, so that a trouble is not tried at every turn
+        self._present(now)
+        return sorted(self._counts.values(), key=lambda count: count.minute)
+
+    def written(self, now: datetime, waiting: int) -> None:
+        """Take note that what was sent is written, and of how many runs wait."""
+        self.counted_at = None
+        self._waiting = waiting
+        self._counts = {m: c for m, c in self._counts.items() if m > now - _KEPT}
+
+    def _count(self, now: datetime) -> Count:
+        self.counted_at = now
+        return self._present(now)
+
+    def _present(self, now: datetime) -> Count:
+        minute = now.replace(second=0, microsecond=0)
+        return self._counts.setdefault(minute, Count(minute))
