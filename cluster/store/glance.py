@@ -1,0 +1,106 @@
+"""Glance: all that the live page shows, read at one moment.
+
+However long the history is: each statement walks an index by job and stops after what it shows.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+
+from psycopg.rows import dict_row
+
+from cluster.database import Pool
+from cluster.store.views import Row
+
+OUTCOMES = 20
+"""Last outcomes of each job."""
+COUNTED = 1000
+"""Waiting tasks of a kind that are counted; more are "1,000 and more"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """The cluster at one moment.
+
+    Attributes:
+        now: the database's clock.
+        workers: who has a row, with the number of runs under way; one for each name.
+        jobs: what has a schedule, with its run and its last outcomes, the newest first.
+        kinds: what can be asked for, with how many wait and are under way.
+    """
+
+    now: datetime
+    workers: list[Row]
+    jobs: list[Row]
+    kinds: list[Row]
+
+
+def glance(pool: Pool) -> Glance:
+    """Read it all in one snapshot.
+
+    Raises:
+        psycopg.OperationalError: the database does not answer.
+    """
+    parameters = {"outcomes": OUTCOMES, "counted": COUNTED}
+    with pool.connection() as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        cursor = connection.cursor(row_factory=dict_row)
+
+        def rows(query: LiteralString) -> list[Row]:
+            return cursor.execute(query, parameters).fetchall()
+
+        now: Any = rows("SELECT now() AS now")[0]["now"]
+        return Glance(now=now, workers=rows(_WORKERS), jobs=rows(_JOBS), kinds=rows(_KINDS))
+
+
+# A remote worker has a row for each claim; to people it is one. A lease is renewed at a third, so
+# with less than half of it left something is late.
+_WORKERS: LiteralString = """
+    SELECT w.name, bool_and(w.remote) AS remote, min(w.started_at) AS started_at,
+        sum(r.load)::integer AS load, bool_and(w.leaving) AS leaving,
+        extract(epoch FROM max(w.lease))::float8 AS lease_seconds,
+        CASE WHEN max(w.lease_until - w.lease / 2) < now() THEN max(w.lease_until) END AS late_until
+    FROM worker w,
+        LATERAL (SELECT count(*) AS load FROM run r
+            WHERE r.worker_id = w.id AND r.token IS NOT NULL) r
+    GROUP BY w.name ORDER BY w.name
+    """
+
+_JOBS: LiteralString = """
+    SELECT j.name, j.description, j.schedule, j.timezone,
+        r.id AS run_id, r.attempt, r.worker, r.started_at, r.not_before,
+        round(r.progress::numeric, 2)::float8 AS progress,
+        CASE WHEN r.started_at IS NOT NULL THEN 'running'
+            WHEN j.paused THEN 'paused' ELSE 'waiting' END AS state,
+        CASE WHEN r.started_at IS NOT NULL THEN NULL
+            WHEN j.paused THEN 'paused'
+            WHEN NOT EXISTS (SELECT FROM worker w
+                WHERE w.lease_until > now() AND j.name = ANY (w.jobs)) THEN 'no_worker'
+            WHEN r.not_before > now() AND r.attempt > 0 THEN 'retry'
+            WHEN r.not_before > now() THEN 'schedule'
+            ELSE 'free_worker' END AS waiting_for,
+        h.outcomes
+    FROM job j
+        LEFT JOIN run r ON r.job = j.name AND r.scheduled,
+        LATERAL (SELECT array_agg(outcome) AS outcomes FROM (
+            SELECT outcome FROM history h WHERE h.job = j.name
+            ORDER BY finished_at DESC, run_id DESC LIMIT %(outcomes)s) h) h
+    WHERE j.schedule IS NOT NULL
+    ORDER BY j.name
+    """
+
+_KINDS: LiteralString = """
+    SELECT j.name, j.description, j.paused, j.max_running, w.waiting, w.due, u.running, h.outcomes
+    FROM job j,
+        LATERAL (SELECT count(*)::integer AS waiting,
+                (count(*) FILTER (WHERE not_before <= now()))::integer AS due
+            FROM (SELECT not_before FROM run r WHERE r.job = j.name AND r.token IS NULL
+                LIMIT %(counted)s) r) w,
+        LATERAL (SELECT count(*)::integer AS running FROM run r
+            WHERE r.job = j.name AND r.token IS NOT NULL) u,
+        LATERAL (SELECT array_agg(outcome) AS outcomes FROM (
+            SELECT outcome FROM history h WHERE h.job = j.name
+            ORDER BY finished_at DESC, run_id DESC LIMIT %(outcomes)s) h) h
+    WHERE j.schedule IS NULL
+    ORDER BY j.name
+    """
