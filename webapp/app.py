@@ -7,9 +7,10 @@ import falcon
 from cluster import boot, database, settings
 from cluster.database import Pool
 from cluster.job import Catalogue, catalogue
-from webapp import pages, problems
+from webapp import openapi, pages, problems
 from webapp.balance import Balance, UserId, Users
 from webapp.bodies import Guard, Head
+from webapp.document import Document
 from webapp.health import Health, Ready, Workers
 from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
 from webapp.pages.live import Live
@@ -41,7 +42,8 @@ def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 
         catalogue: the kinds of tasks that may be asked for.
         lease_seconds: of a remote worker's claim.
     """
-    app: App = falcon.App()
+    router = openapi.Router()
+    app: App = falcon.App(router=router)
     app.add_middleware(Head())
     app.add_middleware(Guard())
     app.req_options.strip_url_path_trailing_slash = True
@@ -74,6 +76,7 @@ def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 
     app.add_route("/workers", Workers(pool))
     app.add_route("/health", Health())
     app.add_route("/health/ready", Ready(pool))
+    app.add_route("/openapi.json", Document(router))
     app.add_route("/", Live(pool))
     app.add_static_route("/static", pages.STATIC)
     return app

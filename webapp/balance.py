@@ -9,7 +9,8 @@ import psycopg
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cluster.database import Pool
-from webapp import bodies, idempotency
+from webapp import answers, bodies, examples, idempotency
+from webapp.openapi import IDEMPOTENCY_KEY, Answer, describes
 from webapp.problems import Problem
 
 _INT8 = 2**63
@@ -33,9 +34,14 @@ class UserId(falcon.routing.BaseConverter):
 class Change(BaseModel):
     """The body of a change: `{"amount": -2}`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    amount: Annotated[int, Field(ge=-_INT8, lt=_INT8), AfterValidator(_not_zero)]
+    amount: Annotated[
+        int,
+        Field(ge=-_INT8, le=_INT8 - 1, json_schema_extra={"not": {"const": 0}}),
+        AfterValidator(_not_zero),
+    ]
+    """What is added; less than zero to withdraw."""
 
 
 class Balance:
@@ -44,8 +50,22 @@ class Balance:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "account",
+        {200: Answer("The balance after the change.", answers.Account, examples.ACCOUNT)},
+        problems=(
+            *("invalid-json", "invalid-idempotency-key", "unknown-user", "insufficient-funds"),
+            *("invalid-field", "idempotency-key-reused"),
+        ),
+        parameters=(IDEMPOTENCY_KEY,),
+        body=Change,
+        examples={"Withdraw two": {"amount": -2}, "Pay in a hundred": {"amount": 100}},
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, user: int) -> None:
-        """Answer once the change is on disk.
+        """Change a balance.
+
+        The answer comes once the change is on disk. What would lead below zero is refused, and
+        leaves the balance as it was.
 
         Raises:
             Problem: 404 unknown user, 409 insufficient funds, 422 wrong amount or key reused.
@@ -82,8 +102,13 @@ class Users:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "account",
+        {200: Answer("The balance.", answers.Account, examples.ACCOUNT)},
+        problems=("unknown-user",),
+    )
     def on_get(self, _request: falcon.Request, response: falcon.Response, user: int) -> None:
-        """Answer with the balance.
+        """Tell a balance.
 
         Raises:
             Problem: 404 unknown user.

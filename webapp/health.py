@@ -5,14 +5,23 @@ import psycopg
 
 from cluster.database import Pool
 from cluster.store import views
-from webapp import bodies
+from webapp import answers, bodies, examples
+from webapp.openapi import Answer, describes
 
 
 class Health:
     """`GET /health`: 200 as long as the process serves."""
 
+    @describes(
+        "service",
+        {200: Answer("It serves.", answers.Health, {"status": "ok"})},
+        database=False,
+    )
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer without asking anybody."""
+        """Say that the process serves.
+
+        Asks nobody, the database neither.
+        """
         bodies.answer(response, {"status": "ok"})
 
 
@@ -22,8 +31,19 @@ class Ready:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "service",
+        {
+            200: Answer("It can work.", answers.Ready, {"status": "ready"}),
+            503: Answer("It can't work.", answers.NotReady, examples.NOT_READY),
+        },
+        database=False,
+    )
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Ask the database."""
+        """Say whether the process can work.
+
+        It asks the database, and says what is missing.
+        """
         try:
             views.reachable(self._pool)
         except psycopg.Error as error:
@@ -40,6 +60,7 @@ class Workers:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes("service", {200: Answer("All of them.", list[answers.Worker], [examples.WORKER])})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the list."""
+        """List who holds a lease, and how many runs each has under way."""
         bodies.answer(response, views.workers(self._pool))

@@ -12,7 +12,8 @@ from cluster import schedule as schedules
 from cluster.database import Pool
 from cluster.nudge import nudge
 from cluster.store import jobs, views
-from webapp import bodies, parameters
+from webapp import answers, bodies, examples, openapi, parameters
+from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
 _PAGE, _LARGEST_PAGE = 100, 1000
@@ -22,10 +23,13 @@ _PREVIEW, _LARGEST_PREVIEW = 10, 100
 class JobChange(BaseModel):
     """The body of a change: `paused`, and `schedule` (null goes back to the code's)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    paused: bool = False
-    schedule: str | None = Field(None, max_length=100)
+    # Left out is left as it is, so the documentation names no default.
+    paused: bool = Field(default=False, json_schema_extra=openapi.no_default)
+    """Whether it waits until it is resumed; a run under way goes on."""
+    schedule: str | None = Field(None, max_length=100, json_schema_extra=openapi.no_default)
+    """A cron expression, an alias such as `@hourly`, or `every 90s`; null: the code's."""
 
     @field_validator("paused", mode="before")
     @classmethod
@@ -41,8 +45,12 @@ class Jobs:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes("jobs", {200: Answer("All of them, by name.", list[answers.Job], [examples.JOB])})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the list."""
+        """List the jobs.
+
+        Those that run with worker and elapsed time, those that wait with the reason.
+        """
         bodies.answer(response, [_shown(row) for row in views.jobs(self._pool)])
 
 
@@ -52,16 +60,35 @@ class Job:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "jobs",
+        {200: Answer("The job.", answers.JobInFull, examples.JOB_IN_FULL)},
+        problems=("unknown-job",),
+    )
     def on_get(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Answer with the job.
+        """Show a job with its settings.
 
         Raises:
             Problem: 404 unknown job.
         """
         bodies.answer(response, _detailed(_job(self._pool, name)))
 
+    @describes(
+        "jobs",
+        {200: Answer("The job as it is now.", answers.JobInFull, examples.JOB_IN_FULL)},
+        problems=("invalid-json", "unknown-job", "invalid-field"),
+        body=JobChange,
+        examples={
+            "Pause": {"paused": True},
+            "Resume": {"paused": False},
+            "Another schedule": {"schedule": "@hourly"},
+            "The code's schedule again": {"schedule": None},
+        },
+    )
     def on_patch(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Pause, resume or reschedule.
+        """Pause, resume or reschedule a job.
+
+        What is left out stays as it is.
 
         Raises:
             Problem: 404 unknown job, 422 no such schedule.
@@ -84,8 +111,15 @@ class JobRuns:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "jobs",
+        {202: Answer("The run that is due now.", answers.RunNow, examples.RUN_NOW)},
+        problems=("unknown-job", "job-paused", "job-running"),
+    )
     def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Answer with the run that is due now.
+        """Run a job now.
+
+        This run takes the place of the next firing.
 
         Raises:
             Problem: 404 unknown job, 409 it runs or is paused.
@@ -105,8 +139,19 @@ class JobHistory:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "jobs",
+        {200: Answer("A page.", list[answers.Firing], [examples.FIRING], headers=("Link",))},
+        problems=("invalid-parameter", "unknown-job"),
+        parameters=(
+            openapi.count("limit", "Rows of a page.", _PAGE, _LARGEST_PAGE),
+            openapi.cursor("2027-01-31T12:00:00.024000+00:00_01a1f0ef-5a20-7c11-8a4b-6f5e4d3c2b1a"),
+        ),
+    )
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Answer with a page.
+        """List what a job has done, newest first.
+
+        Finished attempts and lost firings, a page at a time.
 
         Raises:
             Problem: 400 no such cursor or limit, 404 unknown job.
@@ -130,8 +175,14 @@ class JobPreview:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "jobs",
+        {200: Answer("The moments.", list[datetime], ["2027-01-31T12:20:00Z"])},
+        problems=("invalid-parameter", "unknown-job"),
+        parameters=(openapi.count("count", "How many.", _PREVIEW, _LARGEST_PREVIEW),),
+    )
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Answer with the moments, in UTC.
+        """Tell the next firings of a job.
 
         Raises:
             Problem: 400 no such count, 404 unknown job.

@@ -44,17 +44,26 @@ Key = Annotated[str, StringConstraints(pattern=idempotency.PATTERN)]
 class NewTask(BaseModel):
     """What somebody asks for; `processing_time` is an argument like those in `args`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     name: Name
+    """For people."""
     processing_time: int | None = None
+    """An argument of the kind `processing`: seconds that it waits; it fails when they are 13."""
     kind: str = Field(DEFAULT_KIND, max_length=100)
+    """Which function; `GET /kinds` lists them."""
     args: dict[str, Any] = Field(default_factory=dict)
+    """Its arguments."""
     priority: int | None = Field(None, ge=-100, le=100)
+    """Higher first; null: the kind's."""
     run_at: Moment | None = None
+    """Not before this moment; null: now."""
     max_retries: int | None = Field(None, ge=0, le=100)
+    """Failures after which it is given up; null: the kind's."""
     idempotency_key: Key | None = None
+    """As the header: the same request again gives the same task, for a day."""
     deadline: Moment | None = None
+    """Not started by then, it is dropped: ERROR, outcome `missed`."""
 
     @model_validator(mode="after")
     def _times_make_sense(self) -> "NewTask":
@@ -68,6 +77,21 @@ class NewTask(BaseModel):
 
 
 _BATCH = TypeAdapter(list[NewTask])
+
+_Many = Annotated[list[NewTask], Field(min_length=1, max_length=_LARGEST_BATCH)]
+
+
+class NewTasks(BaseModel):
+    """Many tasks, in an object."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    tasks: _Many
+    """In the order of their ids."""
+
+
+Batch = _Many | NewTasks
+"""What somebody asks for who asks for many."""
 
 
 def batch(catalogue: Catalogue, data: object) -> Iterator[dict[str, Any]]:

@@ -9,9 +9,9 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from cluster import log
+from webapp.known_problems import TYPES
 
 _log = log.get("http")
-_TYPES = "urn:ronin:problem:"
 
 
 class Problem(Exception):  # noqa: N818 - it is what RFC 9457 calls it
@@ -46,7 +46,7 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
 def _answer(response: falcon.Response, problem: Problem) -> None:
     response.status = problem.status
     body = {
-        "type": f"{_TYPES}{problem.name}",
+        "type": f"{TYPES}{problem.name}",
         "title": problem.name.replace("-", " ").capitalize(),
         "status": problem.status,
         "detail": problem.detail,

@@ -18,7 +18,8 @@ from cluster.nudge import leaving, nudge
 from cluster.perform import Result, storable
 from cluster.run import Claim
 from cluster.values import MOST_BYTES
-from webapp import bodies, new_tasks, parameters, tasks
+from webapp import answers, bodies, examples, new_tasks, parameters, tasks
+from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
 _WAITING = 2
@@ -36,47 +37,60 @@ def _uuid(value: object) -> object:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class ClaimRequest(_Strict):
     """Who claims, and what it can perform."""
 
     worker: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
+    """Its name, for people."""
     kinds: list[Annotated[str, StringConstraints(max_length=100)]] = Field(
         min_length=1, max_length=100
     )
+    """What it can perform."""
     limit: int = Field(1, ge=1, le=100)
+    """Tasks at most."""
     wait_seconds: float = Field(0, ge=0, le=20)
+    """How long the answer may wait for work."""
 
 
 class Word(_Strict):
     """What every word about an attempt carries: its token."""
 
     token: Annotated[UUID, BeforeValidator(_uuid)]
+    """As the claim gave it."""
 
 
 class Heartbeat(Word):
     """Alive, and how far; of two words the one with the larger sequence is the later."""
 
     progress: float | None = Field(None, ge=0, le=1)
-    sequence: int | None = Field(None, ge=1, lt=2**63)
+    """How far it is, 0 to 1; null: as before."""
+    sequence: int | None = Field(None, ge=1, le=2**63 - 1)
+    """Grows with each word of an attempt; one that was overtaken changes nothing."""
 
 
 class Completion(Word):
     """The task is done."""
 
     result: Any = None
+    """Any JSON up to 64 KiB."""
 
 
 class Failure(Word):
     """The task is not done."""
 
     error: Annotated[str, StringConstraints(min_length=1, max_length=8192)]
+    """The reason."""
     traceback: Annotated[str, StringConstraints(max_length=8192)] | None = None
+    """Where it happened."""
     retry_in: float | None = Field(None, ge=0, le=_YEAR)
+    """Seconds after which it is tried again; null: as its kind says."""
     final: bool = False
+    """Whether it is given up."""
     outcome: Literal["failed", "timed_out", "crashed"] = "failed"
+    """How it ended."""
 
 
 class TaskClaims:
@@ -91,8 +105,33 @@ class TaskClaims:
         self._lease = lease_seconds
         self._waiting = threading.BoundedSemaphore(_WAITING)
 
+    @describes(
+        "remote workers",
+        {
+            200: Answer(
+                "What was claimed, perhaps nothing. With `Retry-After` it could not wait.",
+                list[answers.Claim],
+                [examples.CLAIM],
+                headers=("Retry-After",),
+            )
+        },
+        problems=("invalid-json", "invalid-field"),
+        body=ClaimRequest,
+        examples={
+            "One task, if there is one": {"worker": "host:17", "kinds": ["count-words"]},
+            "Wait for work": {
+                "worker": "host:17",
+                "kinds": ["count-words", "processing"],
+                "limit": 5,
+                "wait_seconds": 1,
+            },
+        },
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with what was claimed, perhaps nothing.
+        """Claim tasks, at once or within `wait_seconds`.
+
+        The tasks of one claim share a lease. A worker has to send heartbeats, each within a third
+        of the lease, and reports the end.
 
         Raises:
             Problem: 422 a field is wrong.
@@ -143,14 +182,24 @@ class TaskClaims:
         }
 
 
+_PROBLEMS = ("invalid-json", "unknown-task", "stale-token", "invalid-field")
+
+
 class TaskHeartbeat:
     """`POST /tasks/{task_id}/heartbeat`: renew the lease, tell progress, hear of a cancel."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "remote workers",
+        {200: Answer("The lease is renewed.", answers.Beat, examples.BEAT)},
+        problems=_PROBLEMS,
+        body=Heartbeat,
+        examples={"Half done": {"token": examples.TOKEN, "progress": 0.5, "sequence": 3}},
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, task: UUID) -> None:
-        """Answer with the end of the lease.
+        """Renew the lease, tell progress, hear of a cancel.
 
         Raises:
             Problem: 409 stale token, 422 a field is wrong.
@@ -185,8 +234,17 @@ class TaskComplete(_Report):
 
     body_limit = MOST_BYTES + 1024
 
+    @describes(
+        "remote workers",
+        {200: Answer("The task, which is over.", answers.TaskInFull, examples.TASK_IN_FULL)},
+        problems=_PROBLEMS,
+        body=Completion,
+        examples={"With a result": {"token": examples.TOKEN, "result": {"words": 6}}},
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, task: UUID) -> None:
-        """Write it.
+        """Report that a task is done.
+
+        Said again with the same token, it is written once.
 
         Raises:
             Problem: 409 stale token, 422 a field is wrong.
@@ -202,8 +260,24 @@ class TaskComplete(_Report):
 class TaskFail(_Report):
     """`POST /tasks/{task_id}/fail`: it is not done; tried again as its kind says."""
 
+    @describes(
+        "remote workers",
+        {
+            200: Answer(
+                "The task, which waits again or is over.", answers.TaskInFull, examples.TASK_AGAIN
+            )
+        },
+        problems=_PROBLEMS,
+        body=Failure,
+        examples={
+            "Try again later": {"token": examples.TOKEN, "error": "busy", "retry_in": 60},
+            "Not again": {"token": examples.TOKEN, "error": "no such customer", "final": True},
+        },
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, task: UUID) -> None:
-        """Write it.
+        """Report that a task is not done.
+
+        It is tried again as its kind says.
 
         Raises:
             Problem: 409 stale token, 422 a field is wrong.
@@ -222,8 +296,17 @@ class TaskFail(_Report):
 class TaskRelease(_Report):
     """`POST /tasks/{task_id}/release`: give it back unharmed."""
 
+    @describes(
+        "remote workers",
+        {200: Answer("The task, which waits again.", answers.TaskInFull, examples.TASK_AGAIN)},
+        problems=_PROBLEMS,
+        body=Word,
+        examples={"Give it back": {"token": examples.TOKEN}},
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response, task: UUID) -> None:
-        """Write it.
+        """Give a task back unharmed.
+
+        It is due again at once, and this attempt counts as no failure.
 
         Raises:
             Problem: 409 stale token, 422 a field is wrong.

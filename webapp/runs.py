@@ -7,7 +7,8 @@ import falcon
 from cluster.database import Pool
 from cluster.nudge import nudge
 from cluster.store import tasks, views
-from webapp import bodies
+from webapp import answers, bodies, examples
+from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
 
@@ -17,8 +18,13 @@ class Run:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "runs",
+        {200: Answer("The run.", answers.Run, examples.RUN)},
+        problems=("unknown-run",),
+    )
     def on_get(self, _request: falcon.Request, response: falcon.Response, run: UUID) -> None:
-        """Answer with the run.
+        """Show where a run stands.
 
         Raises:
             Problem: 404 unknown run.
@@ -32,8 +38,16 @@ class RunCancel:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "runs",
+        {
+            200: Answer("It waited, and will never run.", answers.Run, examples.RUN_WAITING),
+            202: Answer("It runs, and was told to stop.", answers.Run, examples.RUN_TOLD),
+        },
+        problems=("unknown-run", "run-over"),
+    )
     def on_post(self, _request: falcon.Request, response: falcon.Response, run: UUID) -> None:
-        """Answer 202 if it was told to stop, 200 if it waited and will never run.
+        """Cancel a run, wherever it is.
 
         A firing that waits gives way to the next one.
 

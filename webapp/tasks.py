@@ -13,13 +13,15 @@ from cluster.database import Pool
 from cluster.job import Catalogue
 from cluster.nudge import nudge
 from cluster.store import tasks
-from webapp import bodies, idempotency, new_tasks, parameters
+from webapp import answers, bodies, examples, idempotency, new_tasks, openapi, parameters
+from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
 _PAGE, _LARGEST_PAGE = 100, 1000
 _BATCH_BYTES = 8 * 1024 * 1024
 _ARRIVING = 2
 """Batches that a process reads at once: a thread reads a long body, and the client may be slow."""
+_STATUSES = (*tasks.STATUS_NAMES.values(), *map(str, tasks.STATUS_NAMES))
 
 
 class Tasks:
@@ -30,8 +32,20 @@ class Tasks:
         self._catalogue = catalogue
         self._posted = posted
 
+    @describes(
+        "tasks",
+        {200: Answer("A page.", list[answers.Task], [examples.TASK], headers=("Link",))},
+        problems=("invalid-parameter",),
+        parameters=(
+            openapi.one_of("status", "Only tasks of this status.", _STATUSES),
+            openapi.count("limit", "Tasks of a page.", _PAGE, _LARGEST_PAGE),
+            openapi.cursor(examples.TASK["task_id"]),
+        ),
+    )
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with a page, optionally of one status.
+        """List the tasks, newest first.
+
+        A page at a time, without arguments and results.
 
         Raises:
             Problem: 400 no such status, limit or cursor.
@@ -46,8 +60,35 @@ class Tasks:
             response.append_link(f"{request.path}?{urlencode(following)}", "next")
         bodies.answer(response, [shown(row) for row in rows])
 
+    @describes(
+        "tasks",
+        {201: Answer("It is stored.", answers.TaskMade, examples.TASK_MADE, headers=("Location",))},
+        problems=(
+            *("invalid-json", "invalid-idempotency-key", "invalid-field"),
+            "idempotency-key-reused",
+        ),
+        parameters=(openapi.IDEMPOTENCY_KEY,),
+        body=new_tasks.NewTask,
+        examples={
+            "Wait five seconds": {"name": "first", "processing_time": 5},
+            "A kind with arguments": {
+                "name": "words",
+                "kind": "count-words",
+                "args": {"text": "to be or not to be", "top": 2},
+            },
+            "Later, and only by then": {
+                "name": "new year",
+                "processing_time": 1,
+                "run_at": "2030-01-01T00:00:00Z",
+                "deadline": "2030-01-01T01:00:00Z",
+                "priority": 10,
+            },
+        },
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the id once the task is stored; the same again for the same key.
+        """Ask for a task.
+
+        The answer comes once it is stored; the same key gives the same task again.
 
         Raises:
             Problem: 400 no JSON, 422 a field is wrong or the key belongs to another request.
@@ -75,8 +116,20 @@ class TaskBatch:
         self._posted = posted
         self._arriving = threading.BoundedSemaphore(_ARRIVING)
 
+    @describes(
+        "tasks",
+        {201: Answer("In their order.", list[answers.TaskMade], [examples.TASK_MADE])},
+        problems=("invalid-json", "invalid-field", "idempotency-key-reused", "busy"),
+        body=new_tasks.Batch,
+        examples={
+            "Two": [{"name": "a", "processing_time": 1}, {"name": "b", "processing_time": 1}],
+            "In an object": {"tasks": [{"name": "a", "processing_time": 1}]},
+        },
+    )
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the ids, in the order of the tasks.
+        """Ask for up to 10,000 tasks, all or none.
+
+        A body may have 8 MiB here.
 
         Raises:
             Problem: 400 no JSON, 422 a field of a task is wrong, 503 too many batches at once.
@@ -99,16 +152,31 @@ class Task:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "tasks",
+        {200: Answer("The task.", answers.TaskInFull, examples.TASK_IN_FULL)},
+        problems=("unknown-task",),
+    )
     def on_get(self, _request: falcon.Request, response: falcon.Response, task: UUID) -> None:
-        """Answer with the task.
+        """Show a task with its arguments and its result.
 
         Raises:
             Problem: 404 unknown task.
         """
         bodies.answer(response, shown(find(self._pool, task)))
 
+    @describes(
+        "tasks",
+        {
+            200: Answer("It will never run.", answers.TaskInFull, examples.TASK_CANCELLED),
+            202: Answer(
+                "It runs, and was told to stop.", answers.TaskInFull, examples.TASK_RUNNING
+            ),
+        },
+        problems=("unknown-task", "task-over"),
+    )
     def on_delete(self, _request: falcon.Request, response: falcon.Response, task: UUID) -> None:
-        """Cancel: 200 if it will never run, 202 if it runs and has been told to stop.
+        """Cancel a task.
 
         Raises:
             Problem: 404 unknown task, 409 it is over.
@@ -128,8 +196,13 @@ class TaskRetry:
         self._pool = pool
         self._posted = posted
 
+    @describes(
+        "tasks",
+        {202: Answer("The task, which waits again.", answers.TaskInFull, examples.TASK_AGAIN)},
+        problems=("unknown-task", "task-not-failed"),
+    )
     def on_post(self, _request: falcon.Request, response: falcon.Response, task: UUID) -> None:
-        """Answer with the task, which waits again.
+        """Try a task again that ended in an error.
 
         Raises:
             Problem: 404 unknown task, 409 it did not end in an error.
@@ -148,8 +221,13 @@ class TaskAttempts:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "tasks",
+        {200: Answer("All of them.", list[answers.Attempt], [examples.ATTEMPT])},
+        problems=("unknown-task",),
+    )
     def on_get(self, _request: falcon.Request, response: falcon.Response, task: UUID) -> None:
-        """Answer with the list.
+        """List the finished attempts of a task, oldest first.
 
         Raises:
             Problem: 404 unknown task.
@@ -164,8 +242,9 @@ class Kinds:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes("tasks", {200: Answer("All of them.", list[answers.Kind], [examples.KIND])})
     def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the list."""
+        """List the kinds of tasks, and the arguments that each takes."""
         bodies.answer(response, tasks.kinds(self._pool))
 
 
