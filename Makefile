@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.from-lock
+BROWSER := .venv/.browser
 
-.PHONY: help setup run test chaos check fix lock
+.PHONY: help setup run test browser chaos check fix lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +24,14 @@ $(STAMP): requirements.lock
 run: setup ## Start the cluster on http://127.0.0.1:8000 (Ctrl-C ends it)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/honcho start
 
-test: setup ## Run every test on all cores; coverage goes to htmlcov/index.html
+test: setup $(BROWSER) ## Run every test on all cores; coverage goes to htmlcov/index.html
 	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=html --cov-report=term:skip-covered $(ARGS)
+
+$(BROWSER): $(STAMP)
+	@$(BIN)/python -m tests.browser.chromium && touch $@
+
+browser: setup ## Install a Chromium for tests/browser if there is none
+	@$(BIN)/python -m tests.browser.chromium && touch $(BROWSER)
 
 chaos: setup ## Break everything for a while: make chaos MINUTES=30 [SEED=…] [MUTATE=token]
 	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),30) $(SEED:%=--seed %) $(MUTATE:%=--mutate %)
