@@ -77,6 +77,8 @@ def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 
     app.add_route("/health", Health())
     app.add_route("/health/ready", Ready(pool))
     app.add_route("/openapi.json", Document(router))
-    app.add_route("/", Live(pool))
+    live = Live(pool)
+    app.add_route("/", live)
+    app.add_route("/live", live, suffix="parts")
     app.add_static_route("/static", pages.STATIC)
     return app

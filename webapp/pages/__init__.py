@@ -7,7 +7,7 @@ next to nothing while nothing happens; what only the time moves, the script move
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import jinja2
 import orjson
 
 from cluster.store import glance
-from webapp.pages import marks
+from webapp.pages import clock, lanes, marks
 
 STATIC = Path(__file__).parent.parent / "static"
 """The folder of what the pages load: one style, one small script."""
@@ -31,9 +31,7 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-_DIGEST_BYTES = 6
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-_TENTHS_BELOW = 10
+_DIGEST_BYTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +57,14 @@ def show(response: falcon.Response, template: str, **values: Any) -> None:
         template: its file's name.
         **values: what it shows; all text is escaped.
     """
+    answer(response, render(template, **values))
+
+
+def answer(response: falcon.Response, page: str) -> None:
+    """Answer with a page that is rendered already."""
     response.content_type = falcon.MEDIA_HTML
     response.set_headers(_HEADERS)
-    response.text = render(template, **values)
+    response.text = page
 
 
 def show_live(
@@ -91,7 +94,7 @@ def show_live(
     if has(request, etag):
         response.status = falcon.HTTP_304
         return
-    fresh = Freshness("", etag, milliseconds(now))
+    fresh = Freshness("", etag, clock.milliseconds(now))
     show(response, template, live=fresh, now=now, **values)
     response.set_header("Cache-Control", "no-store")  # a reload shows the time as it is
 
@@ -99,7 +102,7 @@ def show_live(
 def keep_fresh(response: falcon.Response, etag: str, now: datetime) -> None:
     """Say which state of the data this is, and what time it is."""
     response.etag = etag
-    response.set_header("Ronin-Now", str(milliseconds(now)))
+    response.set_header("Ronin-Now", str(clock.milliseconds(now)))
     response.set_header("Cache-Control", "no-store")
 
 
@@ -117,31 +120,6 @@ def digest(data: object) -> str:
     """Return a short name for a state of the data, the same in every process."""
     text = orjson.dumps(data, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()
-
-
-def milliseconds(at: datetime) -> int:
-    """Return a moment as the script counts it."""
-    return int(at.timestamp() * 1000)
-
-
-def duration(span: timedelta | float | None) -> str:
-    """Return how long, in the two largest units: `0.4 s`, `3 min 12 s`, `2 h`; the script agrees.
-
-    Args:
-        span: seconds where it is a number; below zero counts as zero.
-    """
-    if span is None:
-        return "–"
-    seconds = max(span.total_seconds() if isinstance(span, timedelta) else float(span), 0.0)
-    if seconds < _TENTHS_BELOW:
-        return f"{int(seconds * 10) / 10:g} s"
-    left = int(seconds)
-    for place, (unit, size) in enumerate(_UNITS):
-        if left >= size:
-            rest, (smaller, part) = left % size, _UNITS[min(place + 1, len(_UNITS) - 1)]
-            more = f" {rest // part} {smaller}" if rest // part else ""
-            return f"{left // size} {unit}{more}"
-    return "0 s"
 
 
 def _build() -> str:
@@ -162,10 +140,15 @@ _templates = jinja2.Environment(
 )
 _templates.globals["build"] = BUILD
 _templates.globals["outcomes"] = glance.OUTCOMES
-_templates.filters["when"] = lambda at: at.strftime("%Y-%m-%d %H:%M:%S UTC") if at else "–"
-_templates.filters["iso"] = lambda at: at.isoformat(timespec="milliseconds")
-_templates.filters["duration"] = duration
-_templates.filters["counted"] = lambda n: f"{n:,}" if n < glance.COUNTED else f"{n:,}+"
-_templates.filters["mark_paths"] = marks.mark_paths
-_templates.filters["tally"] = marks.tally
-_templates.filters["words"] = marks.words
+_templates.filters |= {
+    "bar_shape": lanes.sample,
+    "bar_title": lanes.title,
+    "counted": lambda number: f"{number:,}" + ("+" if number >= glance.COUNTED else ""),
+    "duration": clock.duration,
+    "iso": clock.iso,
+    "mark_paths": marks.mark_paths,
+    "tally": marks.tally,
+    "when": clock.when,
+    "whole": clock.whole,
+    "words": marks.words,
+}

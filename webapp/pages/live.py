@@ -1,13 +1,20 @@
-"""The live page: what the cluster does, at a glance."""
+"""The live page: what the cluster does, at a glance; and its parts, for who looks again."""
 
+import random
+import time
+from datetime import datetime
 from typing import Any
 
 import falcon
 
 from cluster import schedule as schedules
 from cluster.database import Pool
-from cluster.store import glance
+from cluster.store import glance, pulse
 from webapp import pages
+from webapp.pages import clock, snapshot
+from webapp.pages.charts import charts
+from webapp.pages.lanes import lanes
+from webapp.pages.snapshot import Snapshot, Snapshots
 
 WORDS = {
     "schedule": "for its next firing",
@@ -17,22 +24,106 @@ WORDS = {
     "paused": "paused",
 }
 """Why a job waits, in words."""
+_ENOUGH = 100
+"""Polls a second that a process answers without asking its viewers to come less often."""
+_JITTER = 0.1
+"""Seconds; so that not all come in the moment in which a new snapshot may be taken."""
 
 
 class Live:
-    """`GET /`: the jobs, and who runs them."""
+    """`GET /`: the page. `GET /live`: the parts of it that have changed, for the script."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self._snapshots = Snapshots(lambda: _read(pool))
+        self._page: tuple[str, str] = ("", "")
+        self._parts: dict[str, bytes] = {}
+        self._pace = Pace()
 
-    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Answer with the page."""
-        seen = glance.glance(self._pool)
-        for job in seen.jobs:
-            job["next_at"] = _next(job, seen)
-            job["why"] = WORDS.get(job["waiting_for"], "")
-        data = [seen.workers, seen.jobs, seen.kinds]
-        pages.show_live(request, response, "live.html", data, now=seen.now, glance=seen)
+    def on_get(self, _request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with the page, with the time as it was when the snapshot was taken."""
+        seen = self._snapshots.get()
+        key = f"{seen.etag}@{seen.now}"
+        if self._page[0] != key:
+            fresh = pages.Freshness("/live", seen.etag, clock.milliseconds(seen.clock))
+            page = pages.render("live.html", live=fresh, now=seen.now, **seen.parts)
+            self._page = key, page
+        pages.answer(response, self._page[1])
+        pages.keep_fresh(response, seen.etag, seen.clock)
+
+    def on_get_parts(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Answer with what differs from what the script has by its `If-None-Match`, or 304."""
+        seen = self._snapshots.get()
+        has = request.get_header("If-None-Match", default="").removeprefix("W/").strip('"')
+        changed = seen.changed(has)
+        pages.keep_fresh(response, seen.etag, seen.clock)
+        response.set_header("Ronin-Poll-Milliseconds", str(self._pace.next(seen.age)))
+        if changed:
+            response.content_type = falcon.MEDIA_HTML
+            response.data = b"".join(self._part(seen, name) for name in changed)
+        else:
+            response.status = falcon.HTTP_304
+
+    def _part(self, seen: Snapshot, name: str) -> bytes:
+        """Return a part as it was first shown in this state; the script moves its times."""
+        tag = seen.tags[list(seen.parts).index(name)]
+        key = f"{name}.{tag}"
+        if key not in self._parts:
+            shown = pages.render("part.html", part=name, data=seen.parts[name], now=seen.now)
+            others = {k: v for k, v in self._parts.items() if not k.startswith(f"{name}.")}
+            self._parts = {**others, key: shown.encode()}
+        return self._parts[key]
+
+
+class Pace:
+    """How soon the script shall come again: at the next snapshot, or later if too many come."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._count = 0
+        self._before = 0
+
+    def next(self, age: float) -> int:
+        """Count a poll; return the milliseconds until the next.
+
+        Counts without a lock: one that is lost does not matter.
+
+        Args:
+            age: seconds since the snapshot that it gets.
+        """
+        second = int(time.monotonic())
+        if second != self._second:
+            self._before = self._count if second == self._second + 1 else 0
+            self._second, self._count = second, 0
+        self._count += 1
+        crowd = max(self._before, self._count) / _ENOUGH
+        wait = max(snapshot.EVERY - age, 0.0) if crowd <= 1 else snapshot.EVERY * crowd
+        return int((wait + random.uniform(0, _JITTER) * max(crowd, 1)) * 1000)  # noqa: S311
+
+
+def _read(pool: Pool) -> tuple[datetime, snapshot.Parts]:
+    """Return the database's clock, and what each part of the page shows."""
+    seen = glance.glance(pool)
+    minutes = pulse.minutes(pool)
+    for job in seen.jobs:
+        job["next_at"] = _next(job, seen)
+        job["why"] = WORDS.get(job["waiting_for"], "")
+    loads = [worker["load"] for worker in seen.workers if not worker["remote"]]
+    due = sum(job["waiting_for"] in ("free_worker", "no_worker") for job in seen.jobs)
+    return seen.now, {
+        "head": {
+            "workers": len(seen.workers),
+            "running": len(seen.running),
+            "due": due + sum(kind["due"] for kind in seen.kinds),
+            "spread": max(loads) - min(loads) if loads else None,
+            "ended": sum(minute["ended"] for minute in minutes),
+            "failed": sum(minute["failed"] for minute in minutes),
+        },
+        "lanes": lanes(seen),
+        "jobs": seen.jobs,
+        "charts": charts(minutes),
+        "kinds": seen.kinds,
+        "workers": seen.workers,
+    }
 
 
 def _next(job: dict[str, Any], seen: glance.Glance) -> object:

@@ -51,12 +51,73 @@
     for (const each of main.querySelectorAll("time[data-clock]")) {
       put(each, CLOCKS[each.dataset.clock](Date.parse(each.dateTime)));
     }
+    for (const picture of main.querySelectorAll("[data-base]")) slide(picture);
+  }
+
+  // -- The lanes: a window that goes with the time, and bars that grow ---------------------------
+  const SPANS = [[60, 600], [15, 300], [5, 60]]; // minutes shown, seconds between two marks
+  let [minutes, step] = SPANS.find(([each]) => String(each) === kept("span")) || SPANS[0];
+  function slide(picture) {
+    const base = Number(picture.dataset.base);
+    const rest = calm.matches ? step / 10 : 1; // seconds; for who wants no motion, now and then
+    const edge = Math.ceil(now() / 1000 / rest) * rest - base;
+    const span = minutes * 60;
+    for (const lane of picture.querySelectorAll(".lane svg[viewBox]")) {
+      lane.setAttribute("viewBox", `${edge - span} 0 ${span} ${lane.getAttribute("height")}`);
+    }
+    for (const bar of picture.querySelectorAll("rect.running")) {
+      bar.setAttribute("width", Math.max(now() / 1000 - base - Number(bar.getAttribute("x")), 0));
+    }
+    axis(picture.querySelector(".axis"), base + edge, span);
+    choices(picture.querySelector(".choice"));
+  }
+  function axis(svg, right, span) {
+    if (!svg) return;
+    svg.dataset.own = "";
+    const marks = [];
+    for (let at = Math.ceil((right - span) / step) * step; at < right; at += step) {
+      const place = 100 - ((right - at) / span) * 100;
+      if (place < 3 || place > 97) continue;
+      const text = document.createElementNS(svg.namespaceURI, "text");
+      text.setAttribute("x", `${place}%`);
+      text.setAttribute("y", "12");
+      text.textContent = new Date(at * 1000).toISOString().slice(11, 16);
+      marks.push(text);
+    }
+    svg.replaceChildren(...marks);
+  }
+  function choices(group) {
+    if (!group || "own" in group.dataset) return;
+    group.dataset.own = "";
+    group.hidden = false;
+    const buttons = SPANS.map((span) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = `${span[0]} min`;
+      button.setAttribute("aria-pressed", String(span[0] === minutes));
+      button.addEventListener("click", () => {
+        [minutes, step] = span;
+        keep("span", minutes);
+        for (const each of buttons) each.setAttribute("aria-pressed", String(each === button));
+        tick();
+      });
+      return button;
+    });
+    group.append(...buttons);
+  }
+
+  function kept(name) { // in this tab; some browsers forbid it
+    try { return sessionStorage.getItem(name); } catch { return null; }
+  }
+  function keep(name, value) {
+    try { sessionStorage.setItem(name, String(value)); } catch { /* then not */ }
   }
 
   // -- What an answer changes ------------------------------------------------------------------
   const key = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key : "");
   function morph(old, fresh) {
     if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
+    if (old.dataset && "own" in old.dataset) return undefined; // the script's own by now
     if (old.nodeType !== Node.ELEMENT_NODE) {
       if (old.data !== fresh.data) old.data = fresh.data;
     } else if (!old.isEqualNode(fresh)) {
@@ -70,8 +131,8 @@
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
     for (const { name } of [...old.attributes]) {
-      const readers = name === "open" || name === "data-own"; // what the reader has opened, or we made
-      if (!readers && !fresh.hasAttribute(name)) old.removeAttribute(name);
+      // What the reader has opened stays open.
+      if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
     }
   }
   function children(old, fresh) {
