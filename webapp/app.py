@@ -13,7 +13,9 @@ from webapp.bodies import Guard, Head
 from webapp.document import Document
 from webapp.health import Health, Ready, Workers
 from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
+from webapp.pages.job import JobPage
 from webapp.pages.live import Live
+from webapp.pages.run import RunPage
 from webapp.parameters import TaskId
 from webapp.remote import TaskClaims, TaskComplete, TaskFail, TaskHeartbeat, TaskRelease
 from webapp.runs import Run, RunCancel
@@ -80,5 +82,7 @@ def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 
     live = Live(pool)
     app.add_route("/", live)
     app.add_route("/live", live, suffix="parts")
+    app.add_route("/ui/jobs/{name}", JobPage(pool))
+    app.add_route("/ui/runs/{run:task}", RunPage(pool))
     app.add_static_route("/static", pages.STATIC)
     return app

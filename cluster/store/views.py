@@ -49,28 +49,48 @@ _JOBS: LiteralString = """
     """
 
 
-def history(pool: Pool, job: str, limit: int, before: tuple[datetime, UUID] | None) -> list[Row]:
+def history(
+    pool: Pool,
+    job: str,
+    limit: int,
+    beyond: tuple[datetime, UUID] | None,
+    *,
+    newer: bool = False,
+) -> list[Row]:
     """Return a job's finished attempts, newest first.
 
     Args:
         pool: any.
         job: its name.
         limit: rows at most.
-        before: `finished_at` and `run_id` of the row to go on after.
+        beyond: `finished_at` and `run_id` of the row to go on after.
+        newer: whether to go on to what is newer than that row, and not to what is older.
     """
-    finished, run = before or ("infinity", UUID(int=2**128 - 1))
-    query = """
-        SELECT run_id, attempt, worker, due_at, due_until, started_at, finished_at, outcome, error,
-            extract(epoch FROM started_at - due_at)::float8 AS late_seconds,
-            extract(epoch FROM finished_at - started_at)::float8 AS duration_seconds
-        FROM history
-        WHERE job = %(job)s AND finished_at <= %(finished)s::timestamptz
-            AND (finished_at, run_id) < (%(finished)s::timestamptz, %(run)s)
-        ORDER BY finished_at DESC, run_id DESC
-        LIMIT %(limit)s
-        """
-    parameters = {"job": job, "finished": finished, "run": run, "limit": limit}
-    return _rows(pool, query, parameters)
+    finished, run = beyond or ("infinity", UUID(int=2**128 - 1))
+    rows = _rows(
+        pool,
+        _NEWER if newer else _OLDER,
+        {"job": job, "finished": finished, "run": run, "limit": limit},
+    )
+    return rows[::-1] if newer else rows
+
+
+_ENDED: LiteralString = """
+    SELECT run_id, attempt, worker, due_at, due_until, started_at, finished_at, outcome, error,
+        extract(epoch FROM started_at - due_at)::float8 AS late_seconds,
+        extract(epoch FROM finished_at - started_at)::float8 AS duration_seconds
+    FROM history
+    """
+_OLDER: LiteralString = f"""
+    {_ENDED} WHERE job = %(job)s AND finished_at <= %(finished)s::timestamptz
+        AND (finished_at, run_id) < (%(finished)s::timestamptz, %(run)s)
+    ORDER BY finished_at DESC, run_id DESC LIMIT %(limit)s
+    """
+_NEWER: LiteralString = f"""
+    {_ENDED} WHERE job = %(job)s AND finished_at >= %(finished)s::timestamptz
+        AND (finished_at, run_id) > (%(finished)s::timestamptz, %(run)s)
+    ORDER BY finished_at, run_id LIMIT %(limit)s
+    """
 
 
 def run(pool: Pool, run: UUID) -> Row | None:

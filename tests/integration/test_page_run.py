@@ -1,0 +1,189 @@
+"""The page of a run: a task or a firing, from its first attempt to its last."""
+
+import re
+from html import unescape
+from uuid import uuid4
+
+import pytest
+
+from cluster.database import Pool
+from cluster.store import jobs, tasks
+from tests.integration.builders import (
+    TaskWeb,
+    a_job,
+    asked,
+    claimed,
+    due,
+    end,
+    execute,
+    finished,
+    taken,
+    value,
+)
+from tests.integration.looking import HOSTILE, asked_first, forms, seen
+
+
+@pytest.fixture
+def web(pool: Pool) -> TaskWeb:
+    """Return the application over a catalogue with the kind `work`."""
+    return TaskWeb(pool)
+
+
+def test_a_task_that_waits_shows_what_it_was_asked_with(web: TaskWeb, pool: Pool) -> None:
+    """Name, kind, arguments; and it can be cancelled."""
+    (task,) = asked(pool, name="the first", args={"note": "hé", "more": {"a": [1, 2.50]}})
+
+    page = seen(web, f"/ui/runs/{task}")
+
+    assert "the first" in page
+    assert 'href="/ui/kinds/work"' in page
+    assert '"note": "hé"' in unescape(page)
+    assert asked_first(page) == [f"/ui/runs/{task}/cancel"]
+    assert "None yet" in page
+
+
+def test_a_number_of_any_length_is_shown_as_it_is(web: TaskWeb, pool: Pool) -> None:
+    """No digit is lost on the way through Python."""
+    digits = "12345678901234567890123456789.123456789012345678901"
+    (task,) = asked(pool)
+    execute(pool, "UPDATE run SET args = jsonb_build_object('factor', %s::numeric)", digits)
+    assert digits in seen(web, f"/ui/runs/{task}")
+
+
+def test_a_task_under_way_shows_its_progress_and_worker(web: TaskWeb, pool: Pool) -> None:
+    """And a bar that is not at its end."""
+    (task,) = asked(pool)
+    taken(pool)
+    execute(pool, "UPDATE run SET progress = 0.25, checkpoint = '{\"line\": 7}'")
+
+    page = seen(web, f"/ui/runs/{task}")
+
+    assert 'value="0.25"' in page
+    assert "host:1" in page
+    assert '"line": 7' in unescape(page)
+    assert 'class="bar running"' in page
+
+
+def test_every_attempt_is_told_with_its_traceback(web: TaskWeb, pool: Pool) -> None:
+    """In their order, and in a disclosure, for it is long."""
+    (task,) = asked(pool)
+    for number in (1, 2):
+        (claim,) = taken(pool)
+        end(pool, claim, "failed", error=f"bad {number}", traceback=f"File x, line {number}")
+        due(pool)
+    (claim,) = taken(pool)
+    end(pool, claim, "completed", value='{"pages": 3}')
+
+    page = seen(web, f"/ui/runs/{task}")
+
+    assert re.findall(r"bad \d|line \d", page) == ["bad 1", "line 1", "bad 2", "line 2"]
+    assert page.count("<summary>Traceback</summary>") == 2
+    assert re.findall(r'<rect class="bar (\w+)"', page) == ["failed", "failed", "completed"]
+    assert '"pages": 3' in unescape(page)
+    assert forms(page) == []
+
+
+def test_a_task_that_has_failed_can_be_tried_again(web: TaskWeb, pool: Pool) -> None:
+    """Nothing is lost by that, so it is not asked for first."""
+    task = finished(pool, "failed", error="no such order")
+
+    page = seen(web, f"/ui/runs/{task}")
+
+    assert "no such order" in page
+    assert forms(page) == [f"/ui/tasks/{task}/retry"]
+    assert asked_first(page) == []
+    assert tasks.retry(pool, task)
+    assert forms(seen(web, f"/ui/runs/{task}")) == [f"/ui/runs/{task}/cancel"]
+
+
+def test_a_firing_leads_to_its_job(web: TaskWeb, pool: Pool) -> None:
+    """It has neither name nor arguments, and is not tried again by hand."""
+    claim = claimed(pool, a_job(max_retries=0))
+    running = seen(web, f"/ui/runs/{claim.id}")
+    assert 'href="/ui/jobs/tick"' in running
+    assert asked_first(running) == [f"/ui/runs/{claim.id}/cancel"]
+
+    end(pool, claim, "failed", a_job(max_retries=0), error="no")
+
+    over = seen(web, f"/ui/runs/{claim.id}")
+    assert 'href="/ui/jobs/tick"' in over
+    assert forms(over) == []
+
+
+def test_a_run_that_was_told_to_stop_says_so(web: TaskWeb, pool: Pool) -> None:
+    """Until it has."""
+    (task,) = asked(pool)
+    taken(pool)
+    assert "told to stop<" not in seen(web, f"/ui/runs/{task}")
+    tasks.cancel(pool, task)
+    assert "told to stop<" in seen(web, f"/ui/runs/{task}")
+
+
+def test_a_task_that_never_began_has_a_page(web: TaskWeb, pool: Pool) -> None:
+    """Cancelled while it waited: there is an end, and no attempt of a worker."""
+    (task,) = asked(pool)
+    tasks.cancel(pool, task)
+
+    page = seen(web, f"/ui/runs/{task}")
+
+    assert "cancelled" in page
+    assert '<rect class="bar' not in page
+
+
+def test_a_late_word_is_shown_and_changes_nothing(web: TaskWeb, pool: Pool) -> None:
+    """The run ended as its current attempt says; what was fenced is told beside it."""
+    (task,) = asked(pool)
+    (claim,) = taken(pool)
+    execute(
+        pool,
+        "UPDATE run SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,"
+        " started_at = NULL",
+    )
+    end(pool, claim, "completed")
+
+    page = seen(web, f"/ui/runs/{task}")
+
+    assert "fenced" in page
+    assert forms(page) == [f"/ui/runs/{task}/cancel"]
+
+
+def test_whatever_a_task_says_is_text(web: TaskWeb, pool: Pool) -> None:
+    """Name, arguments, error, traceback, result and worker."""
+    (task,) = asked(pool, name=HOSTILE, args={"note": HOSTILE})
+    (claim,) = taken(pool)
+    end(pool, claim, "failed", error=HOSTILE, traceback=HOSTILE, final=True)
+    execute(pool, "UPDATE history SET worker = %s, result = to_jsonb(%s::text)", HOSTILE, HOSTILE)
+
+    page = seen(web, f"/ui/runs/{task}")
+
+    assert HOSTILE not in page
+    assert unescape(page).count(HOSTILE) >= 8
+
+
+def test_an_unknown_run_is_a_404(web: TaskWeb) -> None:
+    """And so is what is no id."""
+    assert web.get(f"/ui/runs/{uuid4()}").status == 404
+    assert web.get("/ui/runs/1").status == 404
+
+
+def test_the_tag_changes_with_the_run_and_not_with_the_clock(web: TaskWeb, pool: Pool) -> None:
+    """A poll costs nothing while nothing happens; progress is something."""
+    (task,) = asked(pool)
+    taken(pool)
+
+    def etag() -> str:
+        return web.get(f"/ui/runs/{task}").headers["etag"]
+
+    first = etag()
+    assert etag() == first
+    execute(pool, "UPDATE run SET progress = 0.5")
+    assert etag() != first
+    assert web.get(f"/ui/runs/{task}", headers={"If-None-Match": etag()}).status == 304
+
+
+def test_a_run_of_a_job_that_is_no_more_declared_has_a_page(web: TaskWeb, pool: Pool) -> None:
+    """History outlives the code."""
+    jobs.declare(pool, [a_job()])
+    run = value(pool, "SELECT id FROM run")
+    execute(pool, "DELETE FROM job WHERE name = 'tick'")
+    assert "tick" in seen(web, f"/ui/runs/{run}")

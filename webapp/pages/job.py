@@ -1,0 +1,97 @@
+"""The page of a job: what it does now, what it has done, when it starts next, and its settings."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import falcon
+
+from cluster import schedule as schedules
+from cluster.database import Pool
+from cluster.store import details, views
+from webapp import pages, parameters
+from webapp.pages import firings, paging, picture, words
+from webapp.problems import Problem
+
+_PLACES = 100
+"""Attempts in the picture."""
+_FIRINGS = 10
+
+
+class JobPage:
+    """`GET /ui/jobs/{name}`; with `schedule`, what that one would mean, before it is saved."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
+        """Answer with the page.
+
+        Raises:
+            Problem: 400 no such page of the history, 404 unknown job.
+        """
+        found = [] if "\x00" in name else views.jobs(self._pool, name)
+        if not found:
+            raise Problem(404, "unknown-job", f"There is no job called {name!r}.")
+        job = found[0]
+        asked = parameters.one(request, "schedule")
+        page = paging.read(
+            request,
+            moment_and_run,
+            lambda limit, key, newer: views.history(self._pool, name, limit, key, newer=newer),
+            lambda row: f"{row['finished_at'].isoformat()}_{row['run_id']}",
+            {},
+        )
+        recent = details.recent(self._pool, name, _PLACES)
+        preview = _preview(job, asked)
+        first = [firing.at for firing in preview["firings"][:1]]
+        pages.show_live(
+            request,
+            response,
+            "job.html",
+            [job | {"now": None, "elapsed_seconds": None}, first, page.rows, recent],
+            now=job["now"],
+            job=job,
+            base=f"/ui/jobs/{quote(name, safe='')}",
+            reason=words.waiting(job),
+            changed=job["schedule"] != job["declared_schedule"],
+            settings=words.settings(job),
+            page=page,
+            **preview,
+            **_picture(recent),
+        )
+
+
+def moment_and_run(text: str) -> tuple[datetime, UUID] | None:
+    """Read the cursor of a history; None if it is none."""
+    finished, _, run = text.partition("_")
+    found = parameters.uuid(run)
+    try:
+        return (datetime.fromisoformat(finished).astimezone(UTC), found) if found else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _preview(job: views.Row, asked: str | None) -> dict[str, Any]:
+    """Return the next firings by the job's schedule, or by the one that is asked about."""
+    told: dict[str, Any] = {"asked": asked, "mistake": None, "firings": [], "marked": False}
+    text = job["schedule"] if asked is None else asked
+    try:
+        told["firings"] = firings.upcoming(text, job["timezone"], job["now"], _FIRINGS)
+        told["marked"] = any(firing.marks for firing in told["firings"])
+    except schedules.ScheduleError as error:
+        told["mistake"] = f"{error}."
+    return told
+
+
+def _picture(recent: list[views.Row]) -> dict[str, Any]:
+    took = [row["duration_seconds"] for row in recent]
+    return {
+        "bars": picture.columns(recent, _PLACES),
+        "longest": max(took, default=None),
+        "median": median(took) if took else None,
+        "tally": Counter(row["outcome"] for row in recent).most_common(),
+    }
