@@ -14,6 +14,11 @@ from cluster.process import Identity
 from cluster.run import Claim
 from cluster.spread import OPENING_SLOTS
 
+AT_ONCE = True
+"""Whether a statement that goes through a pipeline is prepared at its first use. At a later one,
+psycopg (3.3.9) takes it for prepared although that has failed, and it fails in this session for
+ever: the worker would hold its lease, and claim nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -100,7 +105,7 @@ def send(connection: Connection[Any], ask: Ask) -> Cursor[dict[str, Any]]:
         "locked": locked,
         "opening_slots": OPENING_SLOTS,
     }
-    return connection.cursor(row_factory=dict_row).execute(_CLAIM, parameters)
+    return connection.cursor(row_factory=dict_row).execute(_CLAIM, parameters, prepare=AT_ONCE)
 
 
 def read(looked: Cursor[dict[str, Any]]) -> Look:

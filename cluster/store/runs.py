@@ -202,7 +202,7 @@ def _finish(
     connection: Connection[Any], rows: list[dict[str, Any]]
 ) -> Cursor[tuple[int, str | None]]:
     """Write the rows; the cursor brings the positions of those that were held, with schedules."""
-    return connection.execute(_FINISH, (json(rows),))
+    return connection.execute(_FINISH, (json(rows),), prepare=looks.AT_ONCE)
 
 
 def _ended(
