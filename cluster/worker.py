@@ -246,11 +246,22 @@ class Worker:
         self._clock.set(look.now, sent)
         self._limited = look.limited
         self._runner.cancel(look.cancelled)
+        self._begin(look)
+        self._written(ended)
+        return look
+
+    def _begin(self, look: looks.Look) -> None:
+        """Start what was claimed, unless the answer came when others may have taken it over.
+
+        Frozen between the two, we would begin beside the successor. The next beat says that we do
+        not hold it, and gives it back if it is still ours.
+        """
+        if time.monotonic() - self._beaten_at > self._lease * _KILLED:
+            self._beat_at = -math.inf
+            return
         for claim, delay in zip(look.claims, look.delays, strict=True):
             self._start(claim)
             self._pulse.started(look.now, delay)
-        self._written(ended)
-        return look
 
     def _finish(self) -> None:
         """Write the results that are there."""
