@@ -91,9 +91,17 @@ def _disturbed(diary: Diary, since: datetime, until: datetime) -> float:
 def overlaps(case: Case) -> Iterable[Any]:
     """Bodies of one run are at work at once only if a fault kept the older one from hearing."""
     query = """
-        SELECT a.worker, a.run_id, a.ended_at, b.worker, b.started_at FROM body a
-        JOIN body b ON a.run_id = b.run_id AND a.started_at < b.started_at
-            AND a.ended_at > b.started_at
+        WITH known AS (
+            SELECT b.*, coalesce((SELECT min(h.attempt) FROM history h
+                WHERE h.run_id = b.run_id AND h.token = b.token), 0) AS attempt
+            FROM body b
+        )
+        -- The older attempt is not always the one whose body began first: frozen just after its
+        -- claim, it begins when it goes on.
+        SELECT a.worker, a.run_id, a.ended_at, b.worker, b.started_at FROM known a
+        JOIN known b ON a.run_id = b.run_id
+            AND (a.attempt, a.started_at) < (b.attempt, b.started_at)
+            AND a.started_at < b.ended_at AND b.started_at < a.ended_at
         """
     found = rows(case.url, query)
     case.notes.append(f"unguarded bodies that overlapped: {len(found)}")

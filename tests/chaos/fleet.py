@@ -1,5 +1,6 @@
 """The fleet: two instances that serve and work, and a third behind a cable where that can be."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -19,6 +20,7 @@ WORKERS = 3
 GUNICORN = ("gunicorn", "-c", "gunicorn.conf.py")
 JUMPING = "second"
 """The berth whose instances have a host clock that jumps."""
+_BOOTED = re.compile(r"Booting worker with pid: (\d+)")
 JUMPING_CLOCK = Path(__file__).parent / "jumping_clock"
 SETTINGS = {
     "WEB_CONCURRENCY": str(WORKERS),
@@ -68,8 +70,9 @@ class Berth:
         return self.workers_of(self.master)
 
     def workers_of(self, master: psutil.Process) -> dict[str, psutil.Process]:
-        """Return the workers of one of two masters."""
-        workers = [child for child in _children(master) if not _replaces(child, master)]
+        """Return the workers of one of two masters; a child that tries the jobs is none."""
+        booted = set(map(int, _BOOTED.findall(self.instance.said())))
+        workers = [child for child in _children(master) if child.pid in booted]
         return {f"{self.instance.name}:{worker.pid}": worker for worker in workers}
 
     def gave_up(self) -> bool:

@@ -259,6 +259,15 @@ def overlap_of_bodies(scene: Scene) -> None:
     scene.body(run, uuid4(), HEALTHY, 3, 8)
 
 
+def overlap_of_the_older_that_began_later(scene: Scene) -> None:
+    # Whoever was killed is excused; but it is the younger, and the healthy one should have heard.
+    run = uuid4()
+    older = scene.attempt(run, "flaky", 1, 0, 5, outcome="failed")
+    younger = scene.attempt(run, "flaky", 2, 5, 8, worker=KILLED, outcome="crashed")
+    scene.body(run, younger, KILLED, 5, 8)
+    scene.body(run, older, HEALTHY, 6, 7)
+
+
 def negative_balance(scene: Scene) -> None:
     scene.samples.append("a negative balance")
 
@@ -321,6 +330,8 @@ PLANTED: dict[Callable[[Scene], None], str] = {
     late_take_over: "What a killed or frozen worker held is taken over in time.",
     overlap_of_bodies: "Bodies of one run are at work at once only if a fault kept the older one"
     " from hearing.",
+    overlap_of_the_older_that_began_later: "Bodies of one run are at work at once only if a fault"
+    " kept the older one from hearing.",
     negative_balance: "No sample shows a negative balance or a forgotten transaction.",
     server_error: "Every answer is 2xx, 4xx or 503 with JSON.",
     web_page: "Every answer is 2xx, 4xx or 503 with JSON.",
