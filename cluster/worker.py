@@ -186,7 +186,9 @@ class Worker:
             leases.settle(self._pool)
         self._take_over(look)
         jobs.declare(self._pool, self._catalogue)
-        worker = leases.register(self._pool, self._name, self._process, names, self._lease)
+        worker = leases.register(
+            self._pool, self._name, self._process, names, self._lease, slots=self._runner.slots
+        )
         self._id = worker
         self._pulse_id = self._pulse_id or worker
         self._beaten_at = sent

@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS worker (
     pid integer NOT NULL,
     process_started bigint NOT NULL, -- clock ticks since boot
     jobs text[] NOT NULL, -- what its code knows
+    slots integer, -- runs that it performs at once; null: nobody knows, as of a remote worker
     started_at timestamptz NOT NULL DEFAULT now(),
     lease interval NOT NULL,
     lease_until timestamptz NOT NULL,

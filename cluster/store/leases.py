@@ -25,7 +25,13 @@ class Lost:
 
 
 def register(
-    pool: Pool, name: str, process: Identity, jobs: Iterable[str], lease_seconds: float
+    pool: Pool,
+    name: str,
+    process: Identity,
+    jobs: Iterable[str],
+    lease_seconds: float,
+    *,
+    slots: int | None = None,
 ) -> UUID:
     """Take a lease under a new identity, and set the opening if the cluster is silent.
 
@@ -33,6 +39,14 @@ def register(
     them has registered, and at most five seconds after the first. A worker that joins a
     cluster at work moves nothing. Nor does one that finds it silent again within ten seconds
     after another has left in order: where they come and go all the time, runs would never open.
+
+    Args:
+        pool: the engine's.
+        name: `host:pid`, for people.
+        process: who the process is.
+        jobs: the names that its code knows.
+        lease_seconds: how long its word counts.
+        slots: runs that it performs at once, for people.
     """
     with pool.connection() as connection, connection.transaction():
         # Two at once: the second waits here, and its next statement sees the first one's lease.
@@ -50,7 +64,7 @@ def register(
             WHERE silent OR clock_timestamp() < opens_at
             """
         )
-        return _insert(connection, name, process, jobs, lease_seconds, remote=False)
+        return _insert(connection, name, process, jobs, lease_seconds, slots=slots, remote=False)
 
 
 def lend(connection: Connection[Any], name: str, jobs: Iterable[str], lease_seconds: float) -> UUID:
@@ -69,13 +83,15 @@ def _insert(
     jobs: Iterable[str],
     lease_seconds: float,
     *,
+    slots: int | None = None,
     remote: bool,
 ) -> UUID:
     cursor = connection.cursor(row_factory=scalar_row)
     cursor.execute(
         """
-        INSERT INTO worker (id, name, remote, host, pid, process_started, jobs, lease, lease_until)
-        VALUES (uuid7(), %(name)s, %(remote)s, %(host)s, %(pid)s, %(started)s, %(jobs)s,
+        INSERT INTO worker (id, name, remote, host, pid, process_started, jobs, slots, lease,
+            lease_until)
+        VALUES (uuid7(), %(name)s, %(remote)s, %(host)s, %(pid)s, %(started)s, %(jobs)s, %(slots)s,
             make_interval(secs => %(lease)s), now() + make_interval(secs => %(lease)s))
         RETURNING id
         """,
@@ -86,6 +102,7 @@ def _insert(
             "pid": process.pid,
             "started": process.started,
             "jobs": list(jobs),
+            "slots": slots,
             "lease": lease_seconds,
         },
     )

@@ -424,3 +424,10 @@ def test_a_pulse_that_cant_be_written_keeps_nobody_from_leaving(url: str, opened
         eventually(lambda: outcomes(opened) == ["completed"])
         hand.worker.stop(within=20)
         assert query(opened, "SELECT 1 FROM worker WHERE name LIKE 'hand:%%'") == []
+
+
+def test_a_worker_tells_how_many_runs_it_performs_at_once(url: str, opened: Pool) -> None:
+    """With its lease, for people."""
+    with working(url):
+        worker = eventually(lambda: the_worker(opened))
+        assert value(opened, "SELECT slots FROM worker WHERE id = %s", worker) == 8
