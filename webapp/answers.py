@@ -76,7 +76,9 @@ class Job(_Shape):
     next_run_at: datetime | None
     """The next start: of the run that waits, or of the firing after the one under way."""
     waiting_for: Literal["paused", "no_worker", "retry", "schedule", "free_worker"] | None
-    """Why it waits; null while it runs."""
+    """Why it waits, in a word; null while it runs."""
+    why: str | None
+    """Why it waits, in a sentence; null while it runs."""
     last_run: LastRun | None
     """Null if there was none yet."""
 
@@ -187,6 +189,8 @@ class Run(_Shape):
     """While it runs."""
     cancelled: bool
     """Whether it was told to stop."""
+    why: str | None
+    """Why it waits, in a sentence; null when it does not."""
 
 
 class TaskMade(_Shape):
@@ -246,6 +250,8 @@ class TaskInFull(Task):
     """The arguments of its function."""
     result: Any
     """What the function returned, any JSON; null until then."""
+    why: str | None
+    """Why it waits, in a sentence; null when it does not."""
 
 
 class Attempt(_Shape):

@@ -26,6 +26,7 @@ JOB: Json = {
     "progress": 0.5,
     "next_run_at": "2027-01-31T12:20:00Z",
     "waiting_for": None,
+    "why": None,
     "last_run": {
         "outcome": "completed",
         "started_at": "2027-01-31T11:40:00.011000Z",
@@ -84,6 +85,7 @@ RUN: Json = {
     "error": None,
     "progress": 0.5,
     "cancelled": False,
+    "why": None,
 }
 RUN_WAITING: Json = {
     **RUN,
@@ -93,6 +95,7 @@ RUN_WAITING: Json = {
     "started_at": None,
     "progress": None,
     "cancelled": True,
+    "why": "cancelled; it is being ended",
 }
 RUN_TOLD: Json = {**RUN, "cancelled": True}
 
@@ -123,6 +126,7 @@ TASK_IN_FULL: Json = {
     **TASK,
     "args": {"text": "to be or not to be", "top": 2},
     "result": {"words": 6, "distinct": 4, "most_common": [["to", 2], ["be", 2]]},
+    "why": None,
 }
 _LIVE: Json = {
     **TASK_IN_FULL,
@@ -151,7 +155,7 @@ TASK_CANCELLED: Json = {
     "outcome": "cancelled",
     "error": "cancelled",
 }
-TASK_AGAIN: Json = {**_LIVE, "worker": None}
+TASK_AGAIN: Json = {**_LIVE, "worker": None, "why": "a worker takes it at its next look"}
 
 ATTEMPT: Json = {
     "attempt": 1,

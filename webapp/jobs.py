@@ -1,5 +1,6 @@
 """Jobs over HTTP: who runs what, what waits and why, and what an operator may change."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -12,7 +13,7 @@ from cluster import schedule as schedules
 from cluster.database import Pool
 from cluster.nudge import nudge
 from cluster.store import jobs, views
-from webapp import answers, bodies, examples, openapi, parameters
+from webapp import answers, bodies, examples, openapi, parameters, waiting
 from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
@@ -51,7 +52,9 @@ class Jobs:
 
         Those that run with worker and elapsed time, those that wait with the reason.
         """
-        bodies.answer(response, [_shown(row) for row in views.jobs(self._pool)])
+        rows = views.jobs(self._pool)
+        why = waiting.of_jobs(self._pool, rows)
+        bodies.answer(response, [_shown(row, why) for row in rows])
 
 
 class Job:
@@ -71,7 +74,7 @@ class Job:
         Raises:
             Problem: 404 unknown job.
         """
-        bodies.answer(response, _detailed(_job(self._pool, name)))
+        bodies.answer(response, _detailed(self._pool, _job(self._pool, name)))
 
     @describes(
         "jobs",
@@ -102,7 +105,7 @@ class Job:
                 raise Problem(422, "invalid-field", f"schedule: {error}") from error
         jobs.change(self._pool, name, change)
         nudge.set()
-        bodies.answer(response, _detailed(_job(self._pool, name)))
+        bodies.answer(response, _detailed(self._pool, _job(self._pool, name)))
 
 
 class JobRuns:
@@ -200,7 +203,7 @@ def _job(pool: Pool, name: str) -> views.Row:
     return rows[0]
 
 
-def _shown(row: views.Row) -> dict[str, Any]:
+def _shown(row: views.Row, why: Mapping[UUID, str]) -> dict[str, Any]:
     """Return a job as the contract shows it."""
     running = row["state"] == "running"
     last = {
@@ -222,13 +225,14 @@ def _shown(row: views.Row) -> dict[str, Any]:
         "progress": row["progress"],
         "next_run_at": _after(row) if running else row["not_before"],
         "waiting_for": row["waiting_for"],
+        "why": why.get(row["run_id"]),
         "last_run": last if row["last_outcome"] else None,
     }
 
 
-def _detailed(row: views.Row) -> dict[str, Any]:
+def _detailed(pool: Pool, row: views.Row) -> dict[str, Any]:
     return {
-        **_shown(row),
+        **_shown(row, waiting.of_jobs(pool, [row])),
         "declared_schedule": row["declared_schedule"],
         "paused": row["paused"],
         "settings": row["settings"],

@@ -7,7 +7,7 @@ import falcon
 from cluster.database import Pool
 from cluster.nudge import nudge
 from cluster.store import tasks, views
-from webapp import answers, bodies, examples
+from webapp import answers, bodies, examples, waiting
 from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
@@ -67,4 +67,4 @@ def _find(pool: Pool, run: UUID) -> views.Row:
     row = views.run(pool, run)
     if row is None:
         raise Problem(404, "unknown-run", f"There is no run {run}.")
-    return row
+    return {**row, "why": waiting.of_run(pool, run, waits_still=row["state"] == "waiting")}

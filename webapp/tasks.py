@@ -13,7 +13,7 @@ from cluster.database import Pool
 from cluster.job import Catalogue
 from cluster.nudge import nudge
 from cluster.store import tasks
-from webapp import answers, bodies, examples, idempotency, new_tasks, openapi, parameters
+from webapp import answers, bodies, examples, idempotency, new_tasks, openapi, parameters, waiting
 from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
@@ -249,7 +249,7 @@ class Kinds:
 
 
 def find(pool: Pool, task: UUID) -> dict[str, Any]:
-    """Return a task.
+    """Return a task, and why it waits if it does.
 
     Raises:
         Problem: 404 there is none.
@@ -257,7 +257,8 @@ def find(pool: Pool, task: UUID) -> dict[str, Any]:
     row = tasks.get(pool, task)
     if row is None:
         raise Problem(404, "unknown-task", f"There is no task {task}.")
-    return row
+    why = waiting.of_run(pool, task, waits_still=row["status"] == tasks.NEW)
+    return {**row, "why": why}
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:

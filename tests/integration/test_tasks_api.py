@@ -28,7 +28,7 @@ CONTRACT = {
 }
 MORE = {
     *("kind", "args", "failures", "priority", "max_retries", "run_at", "deadline", "outcome"),
-    "result",
+    *("result", "why"),
 }
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -178,7 +178,7 @@ def test_tasks_are_listed_newest_first_whatever_their_status(web: TaskWeb, pool:
     rows = web.get("/tasks").body
     assert [row["task_id"] for row in rows] == [str(task) for task in reversed(made)]
     assert [row["status"] for row in rows] == [1, 1, 2, 4, 3]
-    assert all(set(row) == CONTRACT | MORE - {"args", "result"} for row in rows)
+    assert all(set(row) == CONTRACT | MORE - {"args", "result", "why"} for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""Waiting: why runs wait, in words, as the answers show it."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from cluster.database import Pool
+from cluster.store import views, waits
+
+_COUNTED = 1_000
+"""Places that are counted for one run: a program that waits for it may ask often."""
+
+
+def of_jobs(pool: Pool, rows: Iterable[views.Row]) -> dict[UUID, str]:
+    """Return why the runs of jobs wait, by the run's id."""
+    runs = [row["run_id"] for row in rows if row["run_id"] and row["state"] != "running"]
+    return {run: reason.text for run, reason in waits.reasons(pool, runs).items()}
+
+
+def of_run(pool: Pool, run: UUID, *, waits_still: bool) -> str | None:
+    """Return why a run waits; None if it does not, or not any more.
+
+    Args:
+        pool: any.
+        run: its id.
+        waits_still: whether it was seen to wait; else nobody is asked.
+    """
+    reason = waits.reasons(pool, [run], counted=_COUNTED).get(run) if waits_still else None
+    return reason.text if reason else None
