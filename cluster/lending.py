@@ -99,7 +99,7 @@ def beat(pool: Pool, task: UUID, token: UUID, progress: float | None, sequence: 
         )
         SELECT coalesce((SELECT lease_until FROM renewed), w.lease_until) AS lease_until,
             r.start_by IS NOT DISTINCT FROM '-infinity' AS cancelled,
-            r.sequence >= coalesce(%(sequence)s, r.sequence + 1) AS late
+            coalesce(r.sequence >= %(sequence)s, false) AS late
         FROM run r JOIN worker w ON w.id = r.worker_id
         WHERE r.id = %(task)s AND r.token = %(token)s
             AND (EXISTS (SELECT FROM renewed) OR r.sequence >= %(sequence)s)

@@ -160,6 +160,14 @@ def test_a_heartbeat_may_leave_out_the_progress_or_the_sequence(work: Pool) -> N
     assert query(work, "SELECT progress, sequence FROM run") == [(0.25, 2)]
 
 
+def test_a_heartbeat_without_a_sequence_may_follow_the_largest(work: Pool) -> None:
+    """Nothing is added to a number that has no successor."""
+    claim = one(work)
+    beat(work, claim, 0.5, 2**63 - 1)
+    assert beat(work, claim, 0.75).late is False
+    assert query(work, "SELECT progress, sequence FROM run") == [(0.75, 2**63 - 1)]
+
+
 @pytest.mark.parametrize("sequence", [1, 4, 5])
 def test_a_heartbeat_that_was_overtaken_changes_nothing(work: Pool, sequence: int) -> None:
     claim = one(work)
