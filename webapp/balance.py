@@ -75,7 +75,7 @@ class Balance:
         try:
             verdict, balance = self._change(user, amount, key)
         except psycopg.errors.NumericValueOutOfRange as error:
-            raise Problem(422, "invalid-field", "amount: the balance would overflow") from error
+            raise bodies.invalid([("amount", "the balance would overflow")]) from error
         if verdict == "changed":
             bodies.answer(response, {"userId": user, "balance": balance})
         elif verdict == "insufficient":

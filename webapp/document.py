@@ -248,6 +248,7 @@ def _problem_schema(name: str) -> Json:
             "status": {"const": known.status, "description": "Of HTTP."},
             "detail": {"type": "string", "description": "One sentence for people."},
             **more,
+            **known.may,
         },
         "required": ["type", "title", "status", "detail", *more],
     }

@@ -102,7 +102,7 @@ class Job:
             try:
                 schedules.parse(change["schedule"], row["timezone"])
             except schedules.ScheduleError as error:
-                raise Problem(422, "invalid-field", f"schedule: {error}") from error
+                raise bodies.invalid([("schedule", str(error))]) from error
         jobs.change(self._pool, name, change)
         nudge.set()
         bodies.answer(response, _detailed(self._pool, _job(self._pool, name)))

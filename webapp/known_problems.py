@@ -16,12 +16,14 @@ class Known:
         text: when it is answered.
         detail: an example of its `detail`.
         more: its further members, with schema and example.
+        may: those that it may have as well.
     """
 
     status: int
     text: str
     detail: str
     more: Mapping[str, tuple[Mapping[str, Any], Any]] = field(default_factory=dict)
+    may: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 _FIELDS = {
@@ -92,6 +94,7 @@ KNOWN: Mapping[str, Known] = {
         422,
         "The key belongs to a different request.",
         "This Idempotency-Key belongs to a different request.",
+        may={"place": {**_INT, "description": "Of several tasks, the first such; from 0."}},
     ),
     # Of how things stand.
     "unknown-user": Known(404, "There is no such user.", "There is no user 7."),

@@ -233,7 +233,9 @@ def test_a_wrong_schedule_is_refused_and_changes_nothing(
 
 
 def test_a_refused_schedule_is_quoted(web: Web) -> None:
-    assert "'61 * * * *'" in patch(web, '{"schedule": "61 * * * *"}').body["detail"]
+    problem = patch(web, '{"schedule": "61 * * * *"}').body
+    assert "'61 * * * *'" in problem["detail"]
+    assert [wrong["field"] for wrong in problem["errors"]] == ["schedule"]
 
 
 @pytest.mark.parametrize("paused", ["null", '"true"', "1", "0", "[]"])

@@ -83,6 +83,7 @@ def test_a_user_that_is_no_int8_is_not_found(web: Web, user: object) -> None:
 def test_an_overflow_is_refused_and_changes_nothing(web: Web, pool: Pool, amount: int) -> None:
     answer = web.change(amount)
     assert (answer.status, answer.problem) == (422, "invalid-field")
+    assert [wrong["field"] for wrong in answer.body["errors"]] == ["amount"]
     assert balance(pool) == 10_000
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import webapp
 from cluster.database import Pool
-from tests.integration.builders import Web
+from tests.integration.documented import Json, document_of, operations, tight
 from webapp import document, openapi
 from webapp.app import routes
 from webapp.known_problems import ALWAYS, KNOWN
-
-Json = dict[str, Any]
 
 PAGES = ("/", "/ui", "/login", "/logout", "/static", "/docs", "/openapi.json")
 """What is for people, and the document itself."""
@@ -34,16 +31,7 @@ SENT_BY_THE_SERVER = {
 @pytest.fixture(scope="module")
 def api(shared: Pool) -> Json:
     """Return the document."""
-    answer = Web(shared).get("/openapi.json")
-    assert answer.status == 200
-    return dict(answer.body)
-
-
-def operations(api: Json) -> Iterator[tuple[str, str, Json]]:
-    """Yield path, method and operation."""
-    for path, item in api["paths"].items():
-        for method, operation in item.items():
-            yield path, method, operation
+    return document_of(shared)
 
 
 def resolved(api: Json, node: Json) -> Json:
@@ -56,18 +44,9 @@ def resolved(api: Json, node: Json) -> Json:
     return node
 
 
-def tight(components: Json) -> Json:
-    """Return the components with all objects closed: a field that is not documented is wrong."""
-    schemas = {
-        name: {"additionalProperties": False, **schema} if "properties" in schema else schema
-        for name, schema in components["schemas"].items()
-    }
-    return {**components, "schemas": schemas}
-
-
 def fits(api: Json, schema: Json, value: Any) -> None:
     """Assert that a value is as a schema says, and has no field that it does not say."""
-    whole = {**schema, "components": tight(api["components"])}
+    whole = {**schema, "components": tight(api)["components"]}
     validator = OAS31Validator(whole, format_checker=oas31_format_checker)
     assert list(validator.iter_errors(value)) == []
 
