@@ -182,7 +182,7 @@ def title(bar: Bar) -> str:
     name = f"{bar.job}: {bar.name}" if bar.name else bar.job
     ended = f"{bar.finished_at:%H:%M:%S}" if bar.finished_at else "now"
     attempt = f", attempt {bar.attempt}" if bar.attempt > 1 else ""
-    return f"{name}\n{words(bar.outcome)}{attempt}\n{bar.started_at:%H:%M:%S} to {ended} UTC"
+    return f"{name}\n{words(bar.outcome)}{attempt}\n{bar.started_at:%H:%M:%S} – {ended}"
 
 
 def _last(rows: Sequence[dict[str, Any]]) -> datetime:

@@ -11,19 +11,12 @@ from cluster import schedule as schedules
 from cluster.database import Pool
 from cluster.store import glance, pulse
 from webapp import pages
-from webapp.pages import clock, snapshot
+from webapp.pages import clock, snapshot, words
 from webapp.pages.charts import charts
+from webapp.pages.evenness import evenness
 from webapp.pages.lanes import lanes
 from webapp.pages.snapshot import Snapshot, Snapshots
 
-WORDS = {
-    "schedule": "for its next firing",
-    "retry": "to be tried again",
-    "free_worker": "for a free worker",
-    "no_worker": "no worker knows it",
-    "paused": "paused",
-}
-"""Why a job waits, in words."""
 _ENOUGH = 100
 """Polls a second that a process answers without asking its viewers to come less often."""
 _JITTER = 0.1
@@ -106,15 +99,15 @@ def _read(pool: Pool) -> tuple[datetime, snapshot.Parts]:
     minutes = pulse.minutes(pool)
     for job in seen.jobs:
         job["next_at"] = _next(job, seen)
-        job["why"] = WORDS.get(job["waiting_for"], "")
-    loads = [worker["load"] for worker in seen.workers if not worker["remote"]]
+        job["why"] = words.waiting(job)
     due = sum(job["waiting_for"] in ("free_worker", "no_worker") for job in seen.jobs)
+    spread = evenness(seen.workers)
     return seen.now, {
         "head": {
             "workers": len(seen.workers),
             "running": len(seen.running),
             "due": due + sum(kind["due"] for kind in seen.kinds),
-            "spread": max(loads) - min(loads) if loads else None,
+            "spread": spread.now,
             "ended": sum(minute["ended"] for minute in minutes),
             "failed": sum(minute["failed"] for minute in minutes),
         },
@@ -122,7 +115,7 @@ def _read(pool: Pool) -> tuple[datetime, snapshot.Parts]:
         "jobs": seen.jobs,
         "charts": charts(minutes),
         "kinds": seen.kinds,
-        "workers": seen.workers,
+        "workers": spread,
     }
 
 

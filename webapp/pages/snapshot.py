@@ -103,10 +103,10 @@ class Snapshots:
         begun = time.monotonic()
         try:
             now, parts = self._read()
-        except psycopg.Error as error:
-            self._error = error
-        else:
             tags = [pages.digest(part) for part in parts.values()]
             self._newest, self._error = Snapshot(now, begun, parts, tags), None
-        # A database that needs long for it has a rest before the next one.
-        self._tried = max(begun, time.monotonic() - EVERY / 2)
+        except psycopg.Error as error:
+            self._error = error
+        finally:
+            # A database that needs long for it has a rest before the next one.
+            self._tried = max(begun, time.monotonic() - EVERY / 2)

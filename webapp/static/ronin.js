@@ -114,7 +114,10 @@
   }
 
   // -- What an answer changes ------------------------------------------------------------------
-  const key = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key : "");
+  function key(node) { // what a thing is known by, wherever it moves: a bar by where it leads
+    if (node.nodeType !== Node.ELEMENT_NODE) return "";
+    return node.id || node.dataset.key || (node instanceof SVGAElement && node.getAttribute("href"));
+  }
   function morph(old, fresh) {
     if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
     if (old.dataset && "own" in old.dataset) return undefined; // the script's own by now
@@ -141,13 +144,14 @@
     const keyed = new Map();
     for (const child of [...old.childNodes]) {
       const name = key(child);
-      if (name && keys.has(name)) keyed.set(name, child);
+      if (name && keys.has(name) && !keyed.has(name)) keyed.set(name, child);
       else if (name) child.remove(); // first, so that those that stay need not move
     }
     let at = old.firstChild;
     for (const want of wanted) {
       const name = key(want);
       const have = name ? keyed.get(name) : at && !key(at) && at.nodeName === want.nodeName && at;
+      keyed.delete(name);
       while (have && at !== have && at && at.nodeType === Node.TEXT_NODE) at = dropped(at);
       if (have === at && at) at = at.nextSibling;
       else old.insertBefore(have || want, at);
