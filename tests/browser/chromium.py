@@ -46,7 +46,7 @@ def install() -> Path:
     """Return a Chromium that starts, installed if need be.
 
     As root from the packages of a Debian, else (or if these have none, as on Ubuntu) playwright's
-    own build into the home directory.
+    own build into the home directory, with the libraries that it needs where root can get them.
 
     Raises:
         NoChromiumError: there is none, and none can be had.
@@ -93,8 +93,10 @@ def _ways() -> Iterator[Sequence[Sequence[str]]]:
     if root and shutil.which("apt-get"):
         packages = (*APT, "install", "-y", "--no-install-recommends", *PACKAGES)
         yield (*APT, "update"), packages
-    own = (sys.executable, "-m", "playwright", "install")
-    yield ((*own, *(["--with-deps"] if root else []), "chromium"),)
+    own = (sys.executable, "-m", "playwright", "install", "chromium")
+    if root:
+        yield ((*own, "--with-deps"),)
+    yield (own,)
 
 
 def _done(step: Sequence[str]) -> bool:
