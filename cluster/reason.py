@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -41,6 +41,7 @@ class Facts:
             in the queue of all. None: beyond the last one that was counted.
         counted: places that were counted at most.
         pace: runs a second that start from this queue, if that is known.
+        far: whether words tell how far a moment is.
     """
 
     now: datetime
@@ -63,6 +64,7 @@ class Facts:
     place: int | None
     counted: int
     pace: float | None
+    far: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Reason:
         word: `cancelled`, `deadline`, `paused`, `no_worker`, `retry`, `schedule`, `opening`,
             `limit`, or `free_worker`.
         text: a sentence without its stop.
+        gist: the same without what only the time moves: how far a moment is, or is expected.
         until: when it is expected to start, if that is known.
         place: in its queue, from 1, if it is due and was counted.
         holders: runs under way that it waits for, some of them.
@@ -83,10 +86,16 @@ class Reason:
     until: datetime | None = None
     place: int | None = None
     holders: Sequence[Holder] = ()
+    gist: str = ""
 
 
 def reason(facts: Facts) -> Reason:
     """Return why a run waits: the first thing that would have to change for it to start."""
+    still = replace(facts, pace=None, far=False)
+    return replace(_first(facts), gist=_first(still).text)
+
+
+def _first(facts: Facts) -> Reason:
     return _not_wanted(facts) or _nobody(facts) or _later(facts) or _queued(facts)
 
 
@@ -113,13 +122,13 @@ def _nobody(facts: Facts) -> Reason | None:
 
 def _later(facts: Facts) -> Reason | None:
     if facts.not_before > facts.now:
-        at = _at(facts.not_before, facts.now)
+        at = _at(facts.not_before, facts)
         if facts.again is None:
             return Reason("schedule", f"due at {at}", facts.not_before)
         what, nth = facts.again
         return Reason("retry", f"backing off until {at} after {what} {nth}", facts.not_before)
     if facts.opens_at:
-        text = f"the cluster is opening; runs start at {_at(facts.opens_at, facts.now)}"
+        text = f"the cluster is opening; runs start at {_at(facts.opens_at, facts)}"
         return Reason("opening", text, facts.opens_at)
     return None
 
@@ -180,11 +189,11 @@ def _limit(facts: Facts) -> str:
 def _deadline(facts: Facts) -> str:
     if facts.start_by is None:
         return ""
-    return f"; dropped unless it starts by {_at(facts.start_by, facts.now)}"
+    return f"; dropped unless it starts by {_at(facts.start_by, facts)}"
 
 
-def _at(moment: datetime, now: datetime) -> str:
-    return f"{clock(moment)} (in {span(moment - now)})"
+def _at(moment: datetime, facts: Facts) -> str:
+    return clock(moment) + (f" (in {span(moment - facts.now)})" if facts.far else "")
 
 
 def clock(moment: datetime) -> str:

@@ -26,3 +26,16 @@ def of_run(pool: Pool, run: UUID, *, waits_still: bool) -> str | None:
     """
     reason = waits.reasons(pool, [run], counted=_COUNTED).get(run) if waits_still else None
     return reason.text if reason else None
+
+
+def gist(pool: Pool, row: views.Row) -> str:
+    """Return why a run or the run of a job waits, without what only the time moves; for a page.
+
+    Args:
+        pool: any.
+        row: its `run_id`, and `state` as it was seen; nobody is asked about one under way or over.
+    """
+    if row["run_id"] is None or row["state"] in ("running", "over"):
+        return ""
+    reason = waits.reasons(pool, [row["run_id"]]).get(row["run_id"])
+    return reason.gist if reason else "it has just been started, or ended"

@@ -48,9 +48,9 @@ def behind(job: Row) -> Reason | None:
     """
     if job["state"] != "running":
         return None
-    since = f"{clock(job['started_at'])} (for {span(job['now'] - job['started_at'])})"
-    text = f"previous run under way on {job['worker']} since {since}"
-    return Reason("run_before", text, holders=[Holder(job["run_id"], job["worker"])])
+    gist = f"previous run under way on {job['worker']} since {clock(job['started_at'])}"
+    text = f"{gist} (for {span(job['now'] - job['started_at'])})"
+    return Reason("run_before", text, holders=[Holder(job["run_id"], job["worker"])], gist=gist)
 
 
 def _facts(row: Row) -> Facts:

@@ -63,6 +63,11 @@ def a_run(pool: Pool) -> UUID:
     return run
 
 
+def no_worker(text: str) -> Reason:
+    """Return the reason that nobody can perform a run."""
+    return Reason("no_worker", text, gist=text)
+
+
 def test_what_does_not_wait_has_no_reason(pool: Pool) -> None:
     """Neither a run under way, nor one that is over, nor one that never was."""
     kinds(pool)
@@ -153,15 +158,15 @@ def test_a_kind_that_no_worker_knows(pool: Pool) -> None:
     """One that leaves, is dead, or works elsewhere over HTTP does not count."""
     kinds(pool)
     (run,) = asked(pool)
-    assert why(pool, run) == Reason("no_worker", "no worker is at work")
+    assert why(pool, run) == no_worker("no worker is at work")
     crew(pool, "other")
-    assert why(pool, run) == Reason("no_worker", "no worker knows this kind")
+    assert why(pool, run) == no_worker("no worker knows this kind")
     leaving, dead = crew(pool, workers=2)
     leases.leave(pool, leaving)
     execute(pool, "UPDATE worker SET lease_until = now() WHERE id = %s", dead)
     with pool.connection() as connection:
         leases.lend(connection, "remote", ["work"], 600)
-    assert why(pool, run) == Reason("no_worker", "no worker knows this kind")
+    assert why(pool, run) == no_worker("no worker knows this kind")
 
 
 def test_a_job_that_nobody_has_declared(pool: Pool) -> None:
@@ -170,7 +175,7 @@ def test_a_job_that_nobody_has_declared(pool: Pool) -> None:
     crew(pool)
     (run,) = asked(pool)
     execute(pool, "DELETE FROM job")
-    assert why(pool, run) == Reason("no_worker", "no worker knows this kind")
+    assert why(pool, run) == no_worker("no worker knows this kind")
 
 
 def test_a_full_limit_names_its_holders(pool: Pool) -> None:

@@ -78,3 +78,25 @@ def test_a_firing_that_is_cancelled_is_being_ended(web: TaskWeb, pool: Pool) -> 
     run = value(pool, "SELECT id FROM run")
     answer = web.post(f"/runs/{run}/cancel")
     assert (answer.status, answer.body["why"]) == (200, "cancelled; it is being ended")
+
+
+def test_the_pages_of_a_job_and_of_a_task_say_why_they_wait(web: TaskWeb, pool: Pool) -> None:
+    """In the words of the answers, without what only the time moves."""
+    a_worker(pool, names=["work", "tick"])
+    (task,) = asked(pool, run_at="2999-01-01T00:00:00Z")
+    why = "<dt>It waits</dt><dd>due at 2999-01-01 00:00:00 UTC</dd>"
+    assert why in web.get(f"/ui/runs/{task}").body
+    page = web.get("/ui/jobs/tick")
+    assert "<dt>It waits</dt><dd>due at 20" in page.body
+    jobs.change(pool, "tick", {"paused": True})
+    changed = web.get("/ui/jobs/tick", headers={"If-None-Match": page.headers["etag"]})
+    assert (changed.status, "<dt>It waits</dt><dd>paused</dd>" in changed.body) == (200, True)
+
+
+def test_a_page_that_nothing_but_time_has_changed_is_the_same(web: TaskWeb, pool: Pool) -> None:
+    """A poll costs next to nothing while nothing happens."""
+    a_worker(pool, names=["work", "tick"])
+    (task,) = asked(pool, run_at="2999-01-01T00:00:00Z")
+    for path in ("/ui/jobs/tick", f"/ui/runs/{task}"):
+        tag = web.get(path).headers["etag"]
+        assert web.get(path, headers={"If-None-Match": tag}).status == 304

@@ -9,6 +9,7 @@ import pytest
 from cluster.reason import Facts, Holder, Reason, reason, span
 from tests.unit.builders import NOW
 
+FULL = "all 32 slots of 2 workers full"
 LONG_AGO = NOW - timedelta(days=1)
 
 
@@ -140,9 +141,8 @@ def test_each_reason_has_its_word_and_its_words(
 def test_a_limit_names_who_holds_it(facts: dict[str, Any], named: str) -> None:
     """Three workers at most, the runs of others counted; and the place among its kind."""
     found = why(**facts, place=4)
-    assert found == Reason(
-        "limit", f"{named}; place 4 of its kind", place=4, holders=facts["holders"]
-    )
+    text = f"{named}; place 4 of its kind"
+    assert found == Reason("limit", text, place=4, holders=facts["holders"], gist=text)
 
 
 @pytest.mark.parametrize(
@@ -189,3 +189,24 @@ def test_until_is_when_a_run_may_start() -> None:
 def test_a_length_of_time_has_two_units_at_most(seconds: float, text: str) -> None:
     """As people say it."""
     assert span(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize(
+    ("known", "gist"),
+    [
+        ({"not_before": after(hours=2)}, "due at 2027-06-01 14:00:00 UTC"),
+        (
+            {"not_before": after(seconds=8), "again": ("failure", 2)},
+            "backing off until 2027-06-01 12:00:08 UTC after failure 2",
+        ),
+        (
+            {"pace": 2.0, "start_by": after(seconds=5), "place": 7},
+            f"{FULL}; place 7 in the queue; dropped unless it starts by 2027-06-01 12:00:05 UTC",
+        ),
+        ({"paused": True}, "paused"),
+    ],
+)
+def test_the_gist_is_what_time_alone_does_not_change(known: dict[str, Any], gist: str) -> None:
+    """So a page that shows it is not another page at every moment."""
+    assert why(**known).gist == gist
+    assert why(**known, now=NOW + timedelta(seconds=1)).gist == gist

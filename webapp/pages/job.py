@@ -12,7 +12,7 @@ import falcon
 from cluster import schedule as schedules
 from cluster.database import Pool
 from cluster.store import details, views
-from webapp import pages, parameters
+from webapp import pages, parameters, waiting
 from webapp.pages import firings, paging, picture, words
 from webapp.problems import Problem
 
@@ -48,15 +48,16 @@ class JobPage:
         recent = details.recent(self._pool, name, _PLACES)
         preview = _preview(job, asked)
         first = [firing.at for firing in preview["firings"][:1]]
+        reason = waiting.gist(self._pool, job)
         pages.show_live(
             request,
             response,
             "job.html",
-            [job | {"now": None, "elapsed_seconds": None}, first, page.rows, recent],
+            [job | {"now": None, "elapsed_seconds": None}, reason, first, page.rows, recent],
             now=job["now"],
             job=job,
             base=f"/ui/jobs/{quote(name, safe='')}",
-            reason=words.waiting(job),
+            reason=reason,
             changed=job["schedule"] != job["declared_schedule"],
             settings=words.settings(job),
             page=page,

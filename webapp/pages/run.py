@@ -9,8 +9,8 @@ import falcon
 from cluster.database import Pool
 from cluster.store import details
 from cluster.store.views import Row
-from webapp import pages
-from webapp.pages import picture, words
+from webapp import pages, waiting
+from webapp.pages import picture
 from webapp.problems import Problem
 
 _LANE = 16
@@ -34,15 +34,16 @@ class RunPage:
         row = details.run(self._pool, run)
         if row is None:
             raise Problem(404, "unknown-run", f"There is no run {run}, or no more.")
+        reason = waiting.gist(self._pool, row)
         pages.show_live(
             request,
             response,
             "run.html",
-            [row | {"now": None, "elapsed_seconds": None}, attempts],
+            [row | {"now": None, "elapsed_seconds": None}, reason, attempts],
             now=row["now"],
             run=row,
             attempts=attempts,
-            reason=words.waiting(row),
+            reason=reason,
             question=_question(row),
             **_timeline(row, attempts),
         )

@@ -50,16 +50,3 @@ def _where(told: Mapping[str, Any]) -> str:
         return "in a thread of a worker"
     memory = f", with {told['memory_mib']} MiB at most" if told.get("memory_mib") else ""
     return f"in a process of its own{memory}"
-
-
-def waiting(row: Mapping[str, Any]) -> str:
-    """Return why a job or a run waits."""
-    return _WAITS.get(row.get("waiting_for") or "", "for a worker that is free")
-
-
-_WAITS = {
-    "paused": "somebody has paused it",
-    "no_worker": "no worker knows it",
-    "retry": "the last attempt failed, and the next one comes later",
-    "schedule": "for its next firing",
-}
