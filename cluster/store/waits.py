@@ -8,6 +8,7 @@ from psycopg.rows import dict_row
 
 from cluster.database import Pool
 from cluster.reason import Facts, Holder, Reason, clock, reason, span
+from cluster.store import looks
 from cluster.store.views import Row
 
 COUNTED = 10_000
@@ -33,9 +34,10 @@ def reasons(pool: Pool, runs: Sequence[UUID], *, counted: int = COUNTED) -> dict
         return {}
     parameters = {"runs": list(runs), "most": counted, "holders": _HOLDERS}
     with pool.connection() as connection, connection.pipeline(), connection.transaction():
-        connection.execute(_ONE_PLAN)
+        # Prepared at the first use or never: see `looks.AT_ONCE`.
+        connection.execute(_ONE_PLAN, prepare=False)
         cursor = connection.cursor(row_factory=dict_row)
-        cursor.execute(_WAITS, parameters, prepare=True)
+        cursor.execute(_WAITS, parameters, prepare=looks.AT_ONCE)
         rows = cursor.fetchall()
     return {row["id"]: reason(_facts(row)) for row in rows}
 

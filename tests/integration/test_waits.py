@@ -4,8 +4,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
+from cluster import database
 from cluster.database import Pool
 from cluster.job import Job
 from cluster.process import Identity
@@ -355,3 +357,20 @@ def test_every_sort_of_run_at_once(pool: Pool) -> None:
     assert [claim.id for claim in taken(pool, "limited", free=1)] == [held]
     found = waits.reasons(pool, list(wanted.values()))
     assert {found[run].word: run for run in found} == wanted
+
+
+@pytest.mark.parametrize("asked_before", [0, 4, 5, 6])
+def test_a_question_that_failed_is_answered_in_the_same_session(
+    url: str, pool: Pool, asked_before: int
+) -> None:
+    """Whichever use of the statement it was: nothing stays half prepared."""
+    kinds(pool)
+    (run,) = asked(pool)
+    with database.pool(url, "ronin http", size=1, session={"lock_timeout": "50ms"}) as http:
+        for _ in range(asked_before):
+            assert waits.reasons(http, [run])
+        with pool.connection() as holder, holder.transaction():
+            holder.execute("LOCK TABLE opening")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                waits.reasons(http, [run])
+        assert waits.reasons(http, [run])
