@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from cluster import schedule as schedules
 from cluster.database import Pool
 from cluster.nudge import nudge
+from cluster.reason import Reason
 from cluster.store import jobs, views
 from webapp import answers, bodies, examples, openapi, parameters, waiting
 from webapp.openapi import Answer, describes
@@ -203,7 +204,7 @@ def _job(pool: Pool, name: str) -> views.Row:
     return rows[0]
 
 
-def _shown(row: views.Row, why: Mapping[UUID, str]) -> dict[str, Any]:
+def _shown(row: views.Row, why: Mapping[UUID, Reason]) -> dict[str, Any]:
     """Return a job as the contract shows it."""
     running = row["state"] == "running"
     last = {
@@ -225,7 +226,7 @@ def _shown(row: views.Row, why: Mapping[UUID, str]) -> dict[str, Any]:
         "progress": row["progress"],
         "next_run_at": _after(row) if running else row["not_before"],
         "waiting_for": row["waiting_for"],
-        "why": why.get(row["run_id"]),
+        "why": reason.text if (reason := why.get(row["run_id"])) else None,
         "last_run": last if row["last_outcome"] else None,
     }
 

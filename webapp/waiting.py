@@ -4,16 +4,17 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from cluster.database import Pool
+from cluster.reason import Reason
 from cluster.store import views, waits
 
 _COUNTED = 1_000
-"""Places that are counted for one run: a program that waits for it may ask often."""
+"""Places that are counted for who may ask often: programs that wait for a run, and live pages."""
 
 
-def of_jobs(pool: Pool, rows: Iterable[views.Row]) -> dict[UUID, str]:
+def of_jobs(pool: Pool, rows: Iterable[views.Row]) -> dict[UUID, Reason]:
     """Return why the runs of jobs wait, by the run's id."""
     runs = [row["run_id"] for row in rows if row["run_id"] and row["state"] != "running"]
-    return {run: reason.text for run, reason in waits.reasons(pool, runs).items()}
+    return waits.reasons(pool, runs, counted=_COUNTED)
 
 
 def of_run(pool: Pool, run: UUID, *, waits_still: bool) -> str | None:

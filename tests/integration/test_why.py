@@ -100,3 +100,11 @@ def test_a_page_that_nothing_but_time_has_changed_is_the_same(web: TaskWeb, pool
     for path in ("/ui/jobs/tick", f"/ui/runs/{task}"):
         tag = web.get(path).headers["etag"]
         assert web.get(path, headers={"If-None-Match": tag}).status == 304
+
+
+def test_the_live_page_says_why_a_job_waits(web: TaskWeb, pool: Pool) -> None:
+    """Unless it is for its next firing, which has a column of its own."""
+    a_worker(pool)
+    assert "due at" not in web.get("/").body
+    execute(pool, "DELETE FROM worker")
+    assert '<span class="muted">no worker is at work</span>' in TaskWeb(pool).get("/").body

@@ -10,8 +10,8 @@ import falcon
 from cluster import schedule as schedules
 from cluster.database import Pool
 from cluster.store import glance, pulse
-from webapp import pages
-from webapp.pages import clock, snapshot, words
+from webapp import pages, waiting
+from webapp.pages import clock, snapshot
 from webapp.pages.charts import charts
 from webapp.pages.evenness import evenness
 from webapp.pages.lanes import lanes
@@ -97,9 +97,12 @@ def _read(pool: Pool) -> tuple[datetime, snapshot.Parts]:
     """Return the database's clock, and what each part of the page shows."""
     seen = glance.glance(pool)
     minutes = pulse.minutes(pool)
+    why = waiting.of_jobs(pool, seen.jobs)
     for job in seen.jobs:
         job["next_at"] = _next(job, seen)
-        job["why"] = words.waiting(job)
+        reason = why.get(job["run_id"])
+        # When it is due stands in a column of its own.
+        job["why"] = reason.gist if reason and reason.word != "schedule" else ""
     due = sum(job["waiting_for"] in ("free_worker", "no_worker") for job in seen.jobs)
     spread = evenness(seen.workers)
     return seen.now, {
