@@ -40,7 +40,7 @@ def roll_up(run: Run) -> None:
 
 @job(name="drop-history", schedule="30 2 * * *", timezone="Europe/Berlin", **SAMPLE)
 def drop(run: Run) -> None:
-    """Drop the days of history past retention, statistics and idempotency keys as well."""
+    """Drop the days of history past retention; statistics, actions and idempotency keys as well."""
     days = settings.load().retention_days
     dropped = keys = 0
     for _ in steps(run):
@@ -54,10 +54,16 @@ def drop(run: Run) -> None:
             "DELETE FROM run_hourly WHERE hour < now() - make_interval(days => %(d)s) RETURNING 1",
             {"d": days},
         )
+        query(run, OLD_ACTIONS, {"d": days})
         # In small batches, so that no lock is held long; a day is what the contract promises.
         keys += sum(len(query(run, statement)) for statement in _OLD_KEYS)
     found(run, days_dropped=dropped, keys_dropped=keys)
 
+
+OLD_ACTIONS: LiteralString = """
+    DELETE FROM action WHERE id < (SELECT uuid7(now() - make_interval(days => %(d)s))) RETURNING 1
+    """
+"""Drops what people have done longer ago than the retention."""
 
 _OLD_KEYS: tuple[LiteralString, ...] = (
     """

@@ -299,6 +299,34 @@ class Kind(_Shape):
     """A JSON Schema of the arguments."""
 
 
+class Retried(_Shape):
+    """What became of a wish to try all failed tasks again."""
+
+    retried: Whole
+    """Tasks that wait again."""
+    more: bool
+    """Whether time was over before there were none left: ask again."""
+
+
+class Action(_Shape):
+    """What somebody has changed."""
+
+    id: UUID
+    """Grows with time."""
+    at: datetime
+    """When."""
+    who: str
+    """The name of the token, or `local` where there are no tokens."""
+    what: Literal[
+        "run", "pause", "resume", "schedule", "reset", "cancel", "retry", "retry-all", "create"
+    ]
+    """What it was."""
+    target: str
+    """What it was done to: `job:NAME`, `kind:NAME` or `run:ID`; a task is a run."""
+    detail: dict[str, Any]
+    """What else there is to know, such as the schedule before."""
+
+
 class Worker(_Shape):
     """A worker that holds a lease; remote ones as well."""
 

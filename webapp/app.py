@@ -8,11 +8,15 @@ from cluster import boot, database, settings
 from cluster.database import Pool
 from cluster.job import Catalogue, catalogue
 from webapp import openapi, pages, problems
+from webapp.access import Access
+from webapp.actions import Actions
 from webapp.balance import Balance, UserId, Users
 from webapp.bodies import Guard, Head
 from webapp.document import Document
 from webapp.health import Health, Ready, Workers
 from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
+from webapp.kinds import Kind, KindRetry
+from webapp.pages.actions import JobForms, KindForms, RunForms
 from webapp.pages.job import JobPage
 from webapp.pages.live import Live
 from webapp.pages.run import RunPage
@@ -48,6 +52,7 @@ def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 
     app: App = falcon.App(router=router)
     app.add_middleware(Head())
     app.add_middleware(Guard())
+    app.add_middleware(Access())
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)
     app.router_options.converters["user"] = UserId
@@ -75,6 +80,9 @@ def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 
     app.add_route("/runs/{run:task}", Run(pool))
     app.add_route("/runs/{run:task}/cancel", RunCancel(pool))
     app.add_route("/kinds", Kinds(pool))
+    app.add_route("/kinds/{kind}", Kind(pool))
+    app.add_route("/kinds/{kind}/retry", KindRetry(pool, posted))
+    app.add_route("/actions", Actions(pool))
     app.add_route("/workers", Workers(pool))
     app.add_route("/health", Health())
     app.add_route("/health/ready", Ready(pool))
@@ -84,5 +92,17 @@ def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 
     app.add_route("/live", live, suffix="parts")
     app.add_route("/ui/jobs/{name}", JobPage(pool))
     app.add_route("/ui/runs/{run:task}", RunPage(pool))
+    _add_forms(app, pool, catalogue, posted)
     app.add_static_route("/static", pages.STATIC)
     return app
+
+
+def _add_forms(app: App, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:
+    """Add what the forms of the pages ask for."""
+    job, run, kind = JobForms(pool), RunForms(pool, posted), KindForms(pool, catalogue, posted)
+    for verb in ("run", "pause", "resume", "schedule", "reset"):
+        app.add_route(f"/ui/jobs/{{name}}/{verb}", job, suffix=verb)
+    app.add_route("/ui/runs/{run:task}/cancel", run, suffix="cancel")
+    app.add_route("/ui/tasks/{run:task}/retry", run, suffix="retry")
+    for verb in ("pause", "resume", "retry", "tasks"):
+        app.add_route(f"/ui/kinds/{{name}}/{verb}", kind, suffix=verb)

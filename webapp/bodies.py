@@ -1,7 +1,8 @@
-"""Bodies: what comes in as JSON, read strictly and checked against a model."""
+"""Bodies: what comes in as JSON or as a form, read strictly and checked against a model."""
 
 import json
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import falcon
 import orjson
@@ -14,6 +15,9 @@ LIMIT = 64 * 1024
 
 _DEEPEST = 32
 """Levels of arrays and objects."""
+
+_MOST_FIELDS = 200
+"""Of a form."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -97,15 +101,57 @@ def parse(request: falcon.Request, limit: int = LIMIT) -> Any:
         raise Problem(415, "unsupported-media-type", detail)
     body = _body(request, limit)
     try:
-        data = json.loads(
-            body, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite
-        )
+        data = _loads(body)
         if body.count(b"[") + body.count(b"{") > _DEEPEST or b"\\u0000" in body:
             _inspect(data, (), _DEEPEST)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise Problem(400, "invalid-json", f"The body is no JSON: {reason}.") from error
     return data
+
+
+def form(request: falcon.Request) -> dict[str, str]:
+    """Read the body as the fields of a form; an empty field is there, and empty.
+
+    Raises:
+        falcon.HTTPBadRequest: it is no form.
+        Problem: 413 too long, 415 another media type, 422 a NUL.
+    """
+    media = (request.content_type or "").split(";")[0].strip().lower()
+    if media != falcon.MEDIA_URLENCODED:
+        detail = f"Send Content-Type: {falcon.MEDIA_URLENCODED}."
+        raise Problem(415, "unsupported-media-type", detail)
+    try:
+        text = _body(request, LIMIT).decode("ascii")
+        pairs = parse_qsl(
+            text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
+        )
+        fields = _object(pairs)
+    except ValueError as error:
+        raise falcon.HTTPBadRequest(description="The body is no form that we can read.") from error
+    for name, value in fields.items():
+        if "\x00" in name + value:
+            raise invalid([(name.replace("\x00", ""), "it holds a NUL character")])
+    return fields
+
+
+def value(text: str) -> Any:
+    """Read a text as any JSON value, as strictly as a body.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    try:
+        data = _loads(text)
+        _inspect(data, (), _DEEPEST)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    return data
+
+
+def text(data: object) -> str:
+    """Return a value as JSON."""
+    return orjson.dumps(data).decode()
 
 
 def complaints(error: ValidationError, *at: int | str) -> list[tuple[str, str]]:
@@ -143,6 +189,10 @@ def _body(request: falcon.Request, limit: int) -> bytes:
     if len(body) > limit:
         raise _too_long(limit)
     return body
+
+
+def _loads(text: str | bytes) -> Any:
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

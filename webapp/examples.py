@@ -210,6 +210,18 @@ CLAIM: Json = {
     "lease_seconds": 15.0,
 }
 
+RETRIED = {"retried": 12, "more": False}
+
+ACTION_ID = "01a1f0f0-6d2e-7b41-8c3d-2e4f6a8b0c1d"
+ACTION = {
+    "id": ACTION_ID,
+    "at": "2027-01-31T12:00:00Z",
+    "who": "ada",
+    "what": "schedule",
+    "target": "job:wait",
+    "detail": {"from": "*/5 * * * *", "to": "@hourly"},
+}
+
 TOKEN = _TOKEN
 """Of an attempt, as a claim gives it."""
 

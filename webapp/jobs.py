@@ -15,10 +15,14 @@ from cluster.nudge import nudge
 from cluster.reason import Reason
 from cluster.store import jobs, views
 from webapp import answers, bodies, examples, openapi, parameters, waiting
+from webapp.access import actor
 from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
 _PAGE, _LARGEST_PAGE = 100, 1000
+LONGEST_SCHEDULE = 100
+"""Characters."""
+
 _PREVIEW, _LARGEST_PREVIEW = 10, 100
 
 
@@ -30,7 +34,9 @@ class JobChange(BaseModel):
     # Left out is left as it is, so the documentation names no default.
     paused: bool = Field(default=False, json_schema_extra=openapi.no_default)
     """Whether it waits until it is resumed; a run under way goes on."""
-    schedule: str | None = Field(None, max_length=100, json_schema_extra=openapi.no_default)
+    schedule: str | None = Field(
+        None, max_length=LONGEST_SCHEDULE, json_schema_extra=openapi.no_default
+    )
     """A cron expression, an alias such as `@hourly`, or `every 90s`; null: the code's."""
 
     @field_validator("paused", mode="before")
@@ -97,15 +103,8 @@ class Job:
         Raises:
             Problem: 404 unknown job, 422 no such schedule.
         """
-        change = bodies.read(request, JobChange).model_dump(exclude_unset=True)
-        row = _job(self._pool, name)
-        if change.get("schedule") is not None:
-            try:
-                schedules.parse(change["schedule"], row["timezone"])
-            except schedules.ScheduleError as error:
-                raise bodies.invalid([("schedule", str(error))]) from error
-        jobs.change(self._pool, name, change)
-        nudge.set()
+        wanted = bodies.read(request, JobChange)
+        change(self._pool, name, wanted, actor(request))
         bodies.answer(response, _detailed(self._pool, _job(self._pool, name)))
 
 
@@ -120,7 +119,7 @@ class JobRuns:
         {202: Answer("The run that is due now.", answers.RunNow, examples.RUN_NOW)},
         problems=("unknown-job", "job-paused", "job-running"),
     )
-    def on_post(self, _request: falcon.Request, response: falcon.Response, name: str) -> None:
+    def on_post(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Run a job now.
 
         This run takes the place of the next firing.
@@ -128,12 +127,7 @@ class JobRuns:
         Raises:
             Problem: 404 unknown job, 409 it runs or is paused.
         """
-        if _job(self._pool, name)["paused"]:
-            raise Problem(409, "job-paused", f"{name} is paused; resume it first.")
-        run = jobs.run_now(self._pool, name)
-        if run is None:
-            raise Problem(409, "job-running", f"{name} is running; it never runs twice at once.")
-        nudge.set()
+        run = run_now(self._pool, name, actor(request))
         bodies.answer(response, {"run_id": run, "job": name}, falcon.HTTP_202)
 
 
@@ -174,7 +168,7 @@ class JobHistory:
 
 
 class JobPreview:
-    """`GET /jobs/{name}/preview?count=10`: the next firings."""
+    """`GET /jobs/{name}/preview?count=10&schedule=`: the next firings, by any schedule."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -182,19 +176,71 @@ class JobPreview:
     @describes(
         "jobs",
         {200: Answer("The moments.", list[datetime], ["2027-01-31T12:20:00Z"])},
-        problems=("invalid-parameter", "unknown-job"),
-        parameters=(openapi.count("count", "How many.", _PREVIEW, _LARGEST_PREVIEW),),
+        problems=("invalid-parameter", "unknown-job", "invalid-field"),
+        parameters=(
+            openapi.count("count", "How many.", _PREVIEW, _LARGEST_PREVIEW),
+            openapi.Parameter(
+                "schedule",
+                "query",
+                "Of this schedule instead, which is not saved; in the job's zone.",
+                {"type": "string"},
+                "@hourly",
+            ),
+        ),
     )
     def on_get(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Tell the next firings of a job.
 
         Raises:
-            Problem: 400 no such count, 404 unknown job.
+            Problem: 400 no such count, 404 unknown job, 422 no such schedule.
         """
         count = parameters.count(request, "count", _PREVIEW, _LARGEST_PREVIEW)
+        text = parameters.one(request, "schedule")
         row = _job(self._pool, name)
-        schedule = schedules.parse(row["schedule"], row["timezone"])
+        schedule = parsed(row["schedule"] if text is None else text, row["timezone"])
         bodies.answer(response, schedules.preview(schedule, row["now"], count))
+
+
+def change(pool: Pool, name: str, wanted: JobChange, by: str) -> None:
+    """Pause, resume or reschedule a job, and let it be seen at once.
+
+    Raises:
+        Problem: 404 unknown job, 422 no such schedule.
+    """
+    row = _job(pool, name)
+    if wanted.schedule is not None:
+        parsed(wanted.schedule, row["timezone"])
+    jobs.change(pool, name, wanted.model_dump(exclude_unset=True), by)
+    nudge.set()
+
+
+def run_now(pool: Pool, name: str, by: str) -> UUID:
+    """Make a job due, and return its run.
+
+    Raises:
+        Problem: 404 unknown job, 409 it runs or is paused.
+    """
+    if _job(pool, name)["paused"]:
+        raise Problem(409, "job-paused", f"{name} is paused; resume it first.")
+    run = jobs.run_now(pool, name, by)
+    if run is None:
+        raise Problem(409, "job-running", f"{name} is running; it never runs twice at once.")
+    nudge.set()
+    return run
+
+
+def parsed(text: str, timezone: str) -> schedules.Schedule:
+    """Return a schedule that somebody has typed.
+
+    Raises:
+        Problem: 422 it is none.
+    """
+    if len(text) > LONGEST_SCHEDULE:
+        raise bodies.invalid([("schedule", f"it has at most {LONGEST_SCHEDULE} characters")])
+    try:
+        return schedules.parse(text, timezone)
+    except schedules.ScheduleError as error:
+        raise bodies.invalid([("schedule", str(error))]) from error
 
 
 def _job(pool: Pool, name: str) -> views.Row:

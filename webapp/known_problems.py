@@ -44,6 +44,16 @@ KNOWN: Mapping[str, Known] = {
     # Of any operation.
     "bad-request": Known(400, "The request is no HTTP.", "Bad Request."),
     "not-found": Known(404, "There is no such path.", "Not Found."),
+    "cross-site": Known(
+        403,
+        "A page of another site sent it, or nobody can tell that it was one of ours.",
+        "A page of another site sent this, or nobody can tell that it was ours.",
+    ),
+    "misdirected-request": Known(
+        421,
+        "The service has no tokens, and was asked under a name that anybody could give it.",
+        "Without tokens the service answers to localhost and to addresses only.",
+    ),
     "method-not-allowed": Known(405, "The path has no such method.", "Method Not Allowed."),
     "request-timeout": Known(408, "The request did not arrive in time.", "Request Timeout."),
     "content-too-large": Known(
@@ -112,6 +122,9 @@ KNOWN: Mapping[str, Known] = {
     "job-running": Known(
         409, "The job is under way.", "wait is running; it never runs twice at once."
     ),
+    "unknown-kind": Known(
+        404, "There is no such kind of tasks.", "There is no kind of tasks 'mow'."
+    ),
     "unknown-run": Known(404, "There is no such run.", "There is no run 01a1f0ee-…."),
     "run-over": Known(409, "The run is over.", "The run is over: completed."),
     "unknown-task": Known(404, "There is no such task.", "There is no task 01a1f0ee-…."),
@@ -129,6 +142,8 @@ KNOWN: Mapping[str, Known] = {
 
 ALWAYS = (
     "bad-request",
+    "cross-site",
+    "misdirected-request",
     "request-timeout",
     "content-too-large",
     "uri-too-long",

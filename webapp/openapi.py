@@ -167,6 +167,7 @@ UUID = {"type": "string", "format": "uuid"}
 IN_PATH: Mapping[str, Parameter] = {
     "user": Parameter("userId", "path", "Whose account it is.", INT64, 1),
     "name": Parameter("name", "path", "The job's name.", {"type": "string"}, "wait"),
+    "kind": Parameter("kind", "path", "The kind's name.", {"type": "string"}, "count-words"),
     "task": Parameter(
         "task_id", "path", "The task's id.", UUID, "01a1f0ee-3c1b-7d3a-9f5e-1b2c3d4e5f60"
     ),

@@ -37,6 +37,20 @@ def one(request: falcon.Request, name: str) -> str | None:
     return values[0] if values else None
 
 
+def cursor(request: falcon.Request) -> UUID | None:
+    """Return the id to go on after, if there is one.
+
+    Raises:
+        Problem: 400 it is none.
+    """
+    text = one(request, "cursor")
+    found = uuid(text) if text is not None else None
+    if text is not None and found is None:
+        detail = "cursor is what the Link header of the page before gave."
+        raise Problem(400, "invalid-parameter", detail)
+    return found
+
+
 def count(request: falcon.Request, name: str, default: int, largest: int) -> int:
     """Return a number from 1 on.
 

@@ -1,4 +1,4 @@
-"""Problems: every error as `application/problem+json` (RFC 9457), never a traceback."""
+"""Problems: every error as `application/problem+json` (RFC 9457) or a page, never a traceback."""
 
 from typing import Any
 from uuid import uuid4
@@ -9,6 +9,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from cluster import log
+from webapp import pages, visits
 from webapp.known_problems import TYPES
 
 _log = log.get("http")
@@ -43,30 +44,35 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     app.add_error_handler(Problem, _problem)
 
 
-def _answer(response: falcon.Response, problem: Problem) -> None:
+def _answer(request: falcon.Request, response: falcon.Response, problem: Problem) -> None:
     response.status = problem.status
+    for name, value in problem.headers.items():
+        response.set_header(name, value)
+    title = problem.name.replace("-", " ").capitalize()
+    if visits.wants_page(request):
+        back = visits.back(request)
+        pages.show(response, "problem.html", problem=problem, heading=title, back=back)
+        return
     body = {
         "type": f"{TYPES}{problem.name}",
-        "title": problem.name.replace("-", " ").capitalize(),
+        "title": title,
         "status": problem.status,
         "detail": problem.detail,
         **problem.more,
     }
     response.content_type = "application/problem+json"
     response.data = orjson.dumps(body, option=orjson.OPT_UTC_Z)
-    for name, value in problem.headers.items():
-        response.set_header(name, value)
 
 
 def _problem(
-    _request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
+    request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
 ) -> None:
     assert isinstance(error, Problem)  # noqa: S101 - registered for this class
-    _answer(response, error)
+    _answer(request, response, error)
 
 
 def _falcon(
-    _request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
+    request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
 ) -> None:
     """Translate falcon's own errors: 404, 405, 415 and the like."""
     assert isinstance(error, falcon.HTTPError)  # noqa: S101 - registered for this class
@@ -74,11 +80,11 @@ def _falcon(
     name = title.lower().replace(" ", "-")
     problem = Problem(error.status_code, name, error.description or f"{title}.")
     problem.headers = dict(error.headers or {})
-    _answer(response, problem)
+    _answer(request, response, problem)
 
 
 def _database(
-    _request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
+    request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
 ) -> None:
     """Say that the database is away; whether a change was made is not known."""
     _log.warning("no answer from the database", reason=str(error).strip().split("\n")[0])
@@ -87,7 +93,7 @@ def _database(
         detail = "The database is busy or away. Nothing was changed; try again."
     problem = Problem(503, "database-unavailable", detail)
     problem.headers = {"Retry-After": "1"}
-    _answer(response, problem)
+    _answer(request, response, problem)
 
 
 def _unexpected(
@@ -97,10 +103,8 @@ def _unexpected(
     number = str(uuid4())
     _log.exception("unexpected error", error_id=number, method=request.method, path=request.path)
     detail = "Something went wrong here. The log has the particulars under this id."
-    _answer(response, Problem(500, "internal-error", detail, error_id=number))
+    _answer(request, response, Problem(500, "internal-error", detail, error_id=number))
 
 
-def _serialize(
-    _request: falcon.Request, response: falcon.Response, error: falcon.HTTPError
-) -> None:
-    _falcon(_request, response, error, {})
+def _serialize(request: falcon.Request, response: falcon.Response, error: falcon.HTTPError) -> None:
+    _falcon(request, response, error, {})

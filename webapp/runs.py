@@ -8,6 +8,7 @@ from cluster.database import Pool
 from cluster.nudge import nudge
 from cluster.store import tasks, views
 from webapp import answers, bodies, examples, waiting
+from webapp.access import actor
 from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
@@ -46,7 +47,7 @@ class RunCancel:
         },
         problems=("unknown-run", "run-over"),
     )
-    def on_post(self, _request: falcon.Request, response: falcon.Response, run: UUID) -> None:
+    def on_post(self, request: falcon.Request, response: falcon.Response, run: UUID) -> None:
         """Cancel a run, wherever it is.
 
         A firing that waits gives way to the next one.
@@ -54,13 +55,23 @@ class RunCancel:
         Raises:
             Problem: 404 unknown run, 409 it is over.
         """
-        done = tasks.cancel(self._pool, run, firings=True)
-        row = _find(self._pool, run)
-        if not done:
-            raise Problem(409, "run-over", f"The run is over: {row['outcome']}.")
-        nudge.set()
+        row = cancel(self._pool, run, actor(request))
         running = row["state"] == "running"
         bodies.answer(response, row, falcon.HTTP_202 if running else falcon.HTTP_200)
+
+
+def cancel(pool: Pool, run: UUID, by: str) -> views.Row:
+    """Stop a run wherever it is, and return where it stands then.
+
+    Raises:
+        Problem: 404 unknown run, 409 it is over.
+    """
+    done = tasks.cancel(pool, run, firings=True, by=by)
+    row = _find(pool, run)
+    if not done:
+        raise Problem(409, "run-over", f"The run is over: {row['outcome']}.")
+    nudge.set()
+    return row
 
 
 def _find(pool: Pool, run: UUID) -> views.Row:

@@ -14,6 +14,7 @@ from cluster.job import Catalogue
 from cluster.nudge import nudge
 from cluster.store import tasks
 from webapp import answers, bodies, examples, idempotency, new_tasks, openapi, parameters, waiting
+from webapp.access import actor
 from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
@@ -52,7 +53,7 @@ class Tasks:
         """
         limit = parameters.count(request, "limit", _PAGE, _LARGEST_PAGE)
         status = _status(parameters.one(request, "status"))
-        rows = tasks.page(self._pool, limit, status=status, before=_cursor(request))
+        rows = tasks.page(self._pool, limit, status=status, before=parameters.cursor(request))
         if len(rows) == limit:
             following = {"limit": limit, "cursor": rows[-1]["task_id"]}
             if status:
@@ -100,7 +101,7 @@ class Tasks:
                 reason = "the header Idempotency-Key says something else"
                 raise bodies.invalid([("idempotency_key", reason)])
             task.idempotency_key = key
-        (made,) = _enqueue(self._pool, [new_tasks.asked(self._catalogue, task)], self._posted)
+        (made,) = enqueue(self._pool, [new_tasks.asked(self._catalogue, task)], self._posted)
         response.location = f"/tasks/{made.id}"
         bodies.answer(response, {"task_id": made.id}, falcon.HTTP_201)
 
@@ -142,7 +143,7 @@ class TaskBatch:
             data = bodies.parse(request, _BATCH_BYTES)
         finally:
             self._arriving.release()
-        made = _enqueue(self._pool, list(new_tasks.batch(self._catalogue, data)), self._posted)
+        made = enqueue(self._pool, list(new_tasks.batch(self._catalogue, data)), self._posted)
         bodies.answer(response, [{"task_id": each.id} for each in made], falcon.HTTP_201)
 
 
@@ -175,13 +176,13 @@ class Task:
         },
         problems=("unknown-task", "task-over"),
     )
-    def on_delete(self, _request: falcon.Request, response: falcon.Response, task: UUID) -> None:
+    def on_delete(self, request: falcon.Request, response: falcon.Response, task: UUID) -> None:
         """Cancel a task.
 
         Raises:
             Problem: 404 unknown task, 409 it is over.
         """
-        done = tasks.cancel(self._pool, task)
+        done = tasks.cancel(self._pool, task, by=actor(request))
         row = find(self._pool, task)
         if not done:
             raise Problem(409, "task-over", f"The task is over: {_name(row)}.")
@@ -201,17 +202,13 @@ class TaskRetry:
         {202: Answer("The task, which waits again.", answers.TaskInFull, examples.TASK_AGAIN)},
         problems=("unknown-task", "task-not-failed"),
     )
-    def on_post(self, _request: falcon.Request, response: falcon.Response, task: UUID) -> None:
+    def on_post(self, request: falcon.Request, response: falcon.Response, task: UUID) -> None:
         """Try a task again that ended in an error.
 
         Raises:
             Problem: 404 unknown task, 409 it did not end in an error.
         """
-        done = tasks.retry(self._pool, task)
-        row = find(self._pool, task)
-        if not done:
-            raise Problem(409, "task-not-failed", f"The task is {_name(row)}, not ERROR.")
-        _wake(self._posted)
+        row = retry(self._pool, task, self._posted, actor(request))
         bodies.answer(response, shown(row), falcon.HTTP_202)
 
 
@@ -248,6 +245,20 @@ class Kinds:
         bodies.answer(response, tasks.kinds(self._pool))
 
 
+def retry(pool: Pool, task: UUID, posted: threading.Condition, by: str) -> dict[str, Any]:
+    """Put a task back that ended in an error, and return it.
+
+    Raises:
+        Problem: 404 unknown task, 409 it did not end in an error.
+    """
+    done = tasks.retry(pool, task, by)
+    row = find(pool, task)
+    if not done:
+        raise Problem(409, "task-not-failed", f"The task is {_name(row)}, not ERROR.")
+    wake(posted)
+    return row
+
+
 def find(pool: Pool, task: UUID) -> dict[str, Any]:
     """Return a task, and why it waits if it does.
 
@@ -274,19 +285,30 @@ def _json(text: str | None) -> orjson.Fragment | None:
 _JSON_TEXT = ("processing_time", "args", "result")
 
 
-def _enqueue(
-    pool: Pool, asked: list[dict[str, Any]], posted: threading.Condition
+def enqueue(
+    pool: Pool, asked: list[dict[str, Any]], posted: threading.Condition, by: str | None = None
 ) -> list[tasks.Made]:
+    """Store tasks that were checked, all or none.
+
+    Args:
+        pool: any.
+        asked: as `new_tasks.asked` returns them.
+        posted: whom to tell.
+        by: who wants it, if it is to be recorded.
+
+    Raises:
+        Problem: 422 a key belongs to a different request.
+    """
     try:
-        made = tasks.enqueue_many(pool, asked)
+        made = tasks.enqueue_many(pool, asked, by)
     except tasks.KeyReusedError as error:
         detail = "This idempotency key belongs to a different request."
         raise Problem(422, "idempotency-key-reused", detail, place=error.place) from error
-    _wake(posted)
+    wake(posted)
     return made
 
 
-def _wake(posted: threading.Condition) -> None:
+def wake(posted: threading.Condition) -> None:
     """Wake our own job thread, and the remote workers that wait in this process."""
     nudge.set()
     with posted:
@@ -305,12 +327,3 @@ def _status(text: str | None) -> int | None:
             return number
     there = ", ".join(f"{number} ({name})" for number, name in tasks.STATUS_NAMES.items())
     raise Problem(400, "invalid-parameter", f"status is one of {there}.")
-
-
-def _cursor(request: falcon.Request) -> UUID | None:
-    text = parameters.one(request, "cursor")
-    cursor = parameters.uuid(text) if text is not None else None
-    if text is not None and cursor is None:
-        detail = "cursor is what the Link header of the page before gave."
-        raise Problem(400, "invalid-parameter", detail)
-    return cursor

@@ -5,11 +5,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from psycopg import Connection
 from psycopg.rows import dict_row
 
 from cluster import schedule as schedules
 from cluster.database import Pool
 from cluster.job import Job
+from cluster.store import actions
 from cluster.store.runs import json
 
 
@@ -98,19 +100,30 @@ def reschedule(pool: Pool, job: str, firing: datetime) -> None:
         connection.execute(_MOVE, {"job": job, "at": firing})
 
 
-def change(pool: Pool, name: str, changes: Mapping[str, Any]) -> bool:
+def change(pool: Pool, name: str, changes: Mapping[str, Any], by: str | None = None) -> bool:
     """Pause or resume a job, give it another schedule or back the code's; False if unknown.
 
     A run that is being finished at this moment holds the row of `job`: we wait, and our second
-    statement sees the run it planned.
+    statement sees the run it planned. Two changes at once: the second waits at the first
+    statement, and is recorded only if there was something left to change.
 
     Args:
         pool: any.
-        name: of the job.
+        name: of the job, or of a kind of tasks.
         changes: `paused` a bool, `schedule` a valid schedule or None for the code's.
+        by: who wants it, for the record.
     """
     with pool.connection() as connection, connection.transaction():
         cursor = connection.cursor(row_factory=dict_row)
+        before = cursor.execute(
+            """
+            SELECT paused, new_schedule, schedule, declared_schedule FROM job WHERE name = %s
+            FOR NO KEY UPDATE
+            """,
+            (name,),
+        ).fetchone()
+        if before is None:
+            return False
         row = cursor.execute(
             """
             UPDATE job SET paused = coalesce(%(paused)s, paused),
@@ -118,7 +131,8 @@ def change(pool: Pool, name: str, changes: Mapping[str, Any]) -> bool:
                 scheduled_at = CASE WHEN %(set)s
                     AND coalesce(%(schedule)s, declared_schedule) IS DISTINCT FROM schedule
                     THEN clock_timestamp() ELSE scheduled_at END
-            WHERE name = %(name)s RETURNING schedule, timezone, clock_timestamp() AS now
+            WHERE name = %(name)s
+            RETURNING paused, new_schedule, schedule, timezone, clock_timestamp() AS now
             """,
             {
                 "name": name,
@@ -127,25 +141,51 @@ def change(pool: Pool, name: str, changes: Mapping[str, Any]) -> bool:
                 "schedule": changes.get("schedule"),
             },
         ).fetchone()
-        if row and "schedule" in changes:
+        assert row  # noqa: S101 - we hold it
+        if "schedule" in changes:
             firing = schedules.parse(row["schedule"], row["timezone"]).after(row["now"])
             connection.execute(_MOVE, {"job": name, "at": firing})
-    return row is not None
+        _record_change(connection, by, name, before, row)
+    return True
 
 
-def run_now(pool: Pool, name: str) -> UUID | None:
+def _record_change(
+    connection: Connection[Any],
+    by: str | None,
+    name: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> None:
+    """Record what a change has changed, if anything."""
+    target = f"{'job' if before['declared_schedule'] else 'kind'}:{name}"
+    if after["paused"] != before["paused"]:
+        actions.record(connection, by, "pause" if after["paused"] else "resume", target)
+    if after["new_schedule"] != before["new_schedule"]:
+        what = "reset" if after["new_schedule"] is None else "schedule"
+        old, new = before["schedule"], after["schedule"]
+        actions.record(connection, by, what, target, **{"from": old, "to": new})
+
+
+def run_now(pool: Pool, name: str, by: str | None = None) -> UUID | None:
     """Make the planned run of a job due at once; None if it is under way.
 
     It takes the place of the next firing, so a job still never runs twice at once. A claim at
     the same moment: either it is first and we find nothing, or it finds the row due.
+
+    Args:
+        pool: any.
+        name: of the job.
+        by: who wants it, for the record.
     """
     query = """
         UPDATE run SET not_before = now(), start_by = NULL,
             due_at = CASE WHEN attempt = 0 THEN now() ELSE due_at END
         WHERE job = %s AND scheduled AND token IS NULL RETURNING id
         """
-    with pool.connection() as connection:
+    with pool.connection() as connection, connection.transaction():
         row = connection.execute(query, (name,)).fetchone()
+        if row:
+            actions.record(connection, by, "run", f"job:{name}", run_id=row[0])
     return row[0] if row else None
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg.rows import class_row, dict_row
 
 from cluster.database import Pool
+from cluster.store import actions
 from cluster.store.runs import json
 from cluster.store.views import Row
 
@@ -42,25 +43,31 @@ class KeyReusedError(Exception):
         self.place = place
 
 
-def enqueue_many(pool: Pool, tasks: Sequence[Mapping[str, Any]]) -> list[Made]:
+def enqueue_many(
+    pool: Pool, tasks: Sequence[Mapping[str, Any]], by: str | None = None
+) -> list[Made]:
     """Enqueue tasks, all or none; return what became of each, in their order.
 
     Args:
         pool: any.
         tasks: the parameters of the SQL function `enqueue`, checked by the caller.
+        by: who wants it, for the record; what programs ask for is not recorded.
 
     Raises:
         KeyReusedError: a key belongs to a different request.
     """
     query = "SELECT id, verdict FROM enqueue_many(%s)"
     # Only a key can be a reason to take it back; and a transaction costs two round trips more.
-    keyed = any("idempotency_key" in task for task in tasks)
-    with pool.connection() as connection, connection.transaction() if keyed else nullcontext():
+    whole = by is not None or any("idempotency_key" in task for task in tasks)
+    with pool.connection() as connection, connection.transaction() if whole else nullcontext():
         made = connection.cursor(row_factory=class_row(Made)).execute(query, (json(tasks),))
         found = made.fetchall()
         for place, each in enumerate(found):
             if each.verdict == "key_reused":
                 raise KeyReusedError(place)
+            if each.verdict == "new" and by is not None:
+                named = {key: tasks[place].get(key) for key in ("kind", "name")}
+                actions.record(connection, by, "create", f"run:{each.id}", **named)
     return found
 
 
@@ -200,7 +207,7 @@ _BRANCHES: dict[int, LiteralString] = {
 }
 
 
-def cancel(pool: Pool, run: UUID, *, firings: bool = False) -> bool:
+def cancel(pool: Pool, run: UUID, *, firings: bool = False, by: str | None = None) -> bool:
     """Cancel a run that is not over; False if there is none.
 
     A task that waits is ended here, by the row's lock either before a claim or not at all. What
@@ -211,6 +218,7 @@ def cancel(pool: Pool, run: UUID, *, firings: bool = False) -> bool:
         pool: any.
         run: a task's id, or any run's.
         firings: whether a run that a schedule has made may be cancelled, too.
+        by: who wants it, for the record; the second who wants the same changes nothing.
     """
     query = """
         WITH found AS MATERIALIZED (
@@ -228,16 +236,24 @@ def cancel(pool: Pool, run: UUID, *, firings: bool = False) -> bool:
                 priority, max_retries, failures
             FROM found WHERE token IS NULL AND NOT scheduled
         )
-        SELECT FROM found
+        SELECT job, start_by IS NOT DISTINCT FROM '-infinity' AS again FROM found
         """
-    with pool.connection() as connection:
-        return connection.execute(query, {"run": run, "firings": firings}).rowcount == 1
+    with pool.connection() as connection, connection.transaction():
+        row = connection.execute(query, {"run": run, "firings": firings}).fetchone()
+        if row and not row[1]:
+            actions.record(connection, by, "cancel", f"run:{run}", job=row[0])
+    return row is not None
 
 
-def retry(pool: Pool, task: UUID) -> bool:
+def retry(pool: Pool, task: UUID, by: str | None = None) -> bool:
     """Put a task back that ended in an error, with its attempts counted on; False if it is none.
 
     Two at once: the second waits for the first, and finds that the row is the last no more.
+
+    Args:
+        pool: any.
+        task: its id.
+        by: who wants it, for the record.
     """
     query = """
         WITH reopened AS (
@@ -249,10 +265,13 @@ def retry(pool: Pool, task: UUID) -> bool:
         INSERT INTO run (id, job, scheduled, name, args, priority, max_retries, due_at, not_before,
             attempt)
         SELECT run_id, job, false, name, args, priority, max_retries, now(), now(), attempt
-        FROM reopened
+        FROM reopened RETURNING job
         """
-    with pool.connection() as connection:
-        return connection.execute(query, {"task": task}).rowcount == 1
+    with pool.connection() as connection, connection.transaction():
+        row = connection.execute(query, {"task": task}).fetchone()
+        if row:
+            actions.record(connection, by, "retry", f"run:{task}", job=row[0])
+    return row is not None
 
 
 def attempts(pool: Pool, task: UUID) -> list[Row]:
@@ -269,12 +288,16 @@ def attempts(pool: Pool, task: UUID) -> list[Row]:
         return cursor.execute(query, {"task": task}).fetchall()
 
 
-def kinds(pool: Pool) -> list[Row]:
-    """Return the kinds of tasks that any worker has declared, with their arguments' schema."""
+def kinds(pool: Pool, name: str | None = None) -> list[Row]:
+    """Return the kinds of tasks that any worker has declared, or the one of that name.
+
+    Each with its arguments' schema.
+    """
     query = """
         SELECT name, function, description, settings - 'args' AS settings, max_running, paused,
             settings -> 'args' AS args
-        FROM job WHERE schedule IS NULL ORDER BY name
+        FROM job WHERE schedule IS NULL AND (name = %(name)s OR %(name)s::text IS NULL)
+        ORDER BY name
         """
     with pool.connection() as connection:
-        return connection.cursor(row_factory=dict_row).execute(query).fetchall()
+        return connection.cursor(row_factory=dict_row).execute(query, {"name": name}).fetchall()

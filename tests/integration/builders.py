@@ -254,7 +254,7 @@ class Web:
 
     def ask(self, method: str, path: str, **how: Any) -> Answer:
         """Send a request."""
-        found = self._client.simulate_request(method, path, **how)
+        found = self._client.simulate_request(method, path, **{"host": "localhost", **how})
         headers = {name.lower(): text for name, text in found.headers.items()}
         is_json = "json" in headers.get("content-type", "") and found.content
         return Answer(found.status_code, headers, found.json if is_json else found.text)

@@ -55,9 +55,14 @@ def show(response: falcon.Response, template: str, **values: Any) -> None:
     Args:
         response: of the request.
         template: its file's name.
-        **values: what it shows; all text is escaped.
+        **values: what it shows; all text is escaped. Each page gets `actor` as well.
     """
-    answer(response, render(template, **values))
+    answer(response, render(template, actor=actor(response), **values))
+
+
+def actor(response: falcon.Response) -> Any:
+    """Return who asks (`access.Actor`), or None if nobody knows."""
+    return response.context.get("actor")
 
 
 def answer(response: falcon.Response, page: str) -> None:

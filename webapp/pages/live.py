@@ -28,7 +28,7 @@ class Live:
 
     def __init__(self, pool: Pool) -> None:
         self._snapshots = Snapshots(lambda: _read(pool))
-        self._page: tuple[str, str] = ("", "")
+        self._pages: tuple[str, dict[Any, str]] = ("", {})
         self._parts: dict[str, bytes] = {}
         self._pace = Pace()
 
@@ -36,11 +36,17 @@ class Live:
         """Answer with the page, with the time as it was when the snapshot was taken."""
         seen = self._snapshots.get()
         key = f"{seen.etag}@{seen.now}"
-        if self._page[0] != key:
+        kept, shown = self._pages
+        if kept != key:
+            shown = {}
+            self._pages = key, shown
+        actor = pages.actor(response)  # whose name stands on it
+        if actor not in shown:
             fresh = pages.Freshness("/live", seen.etag, clock.milliseconds(seen.clock))
-            page = pages.render("live.html", live=fresh, now=seen.now, **seen.parts)
-            self._page = key, page
-        pages.answer(response, self._page[1])
+            shown[actor] = pages.render(
+                "live.html", live=fresh, now=seen.now, actor=actor, **seen.parts
+            )
+        pages.answer(response, shown[actor])
         pages.keep_fresh(response, seen.etag, seen.clock)
 
     def on_get_parts(self, request: falcon.Request, response: falcon.Response) -> None:

@@ -1,0 +1,2 @@
+DROP INDEX IF EXISTS history_failed;
+DROP TABLE IF EXISTS action;
