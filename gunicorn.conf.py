@@ -37,7 +37,8 @@ worker_connections = min(worker_connections, max(_wanted - 200, 100))
 
 def on_starting(server: Any) -> None:
     """Before the first fork: the database, and its schema."""
-    boot.prepare(settings, replaces_master=bool(server.master_pid))
+    hosts = [address[0] for address in server.cfg.address if isinstance(address, tuple)]
+    boot.prepare(settings, replaces_master=bool(server.master_pid), hosts=hosts)
     boot.refuse_bad_reloads(server)
 
 

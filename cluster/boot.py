@@ -7,7 +7,9 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from functools import cache, partial
+from ipaddress import ip_address
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,15 +33,17 @@ _LONGEST_PATIENCE = 6.0
 """Seconds; the server itself ends a statement after five."""
 
 
-def prepare(settings: Settings, *, replaces_master: bool) -> None:
+def prepare(settings: Settings, *, replaces_master: bool, hosts: Iterable[str]) -> None:
     """Before the first fork: make the database ready, wait for it, migrate it.
 
     Args:
         settings: of this instance.
         replaces_master: a new master of the same service (USR2) has its socket already.
+        hosts: where it will listen, whoever has said so.
     """
     if not replaces_master:
         _check_port(settings)
+    _check_doors(settings, hosts)
     _check_jobs(settings)
     try:
         migrate.migrate(database_url(settings))
@@ -200,6 +204,23 @@ def _load_jobs(settings: Settings) -> None:
     except JobError as error:
         sys.stderr.write(f"ronin: {error}\n")
         sys.exit(_APP_LOAD_ERROR)
+
+
+def _check_doors(settings: Settings, hosts: Iterable[str]) -> None:
+    """Refuse to be open to a network that somebody else may be in."""
+    for host in hosts:
+        if not settings.doors and not _loopback(host):
+            raise SystemExit(
+                f"ronin: BIND={host} lets others in: set RONIN_TOKENS=name:operate:secret"
+                " (docs/access.md), or BIND=127.0.0.1"
+            )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_port(settings: Settings) -> None:

@@ -1,7 +1,9 @@
 """Settings: the one module that reads the environment, checked as a whole at the start."""
 
 import os
+import re
 import socket
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,10 +12,28 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PORT = 8000
+_SECRET = re.compile(r"[!-+\--~]{16,200}")  # printable ASCII without the comma
+_SECRETS = "a secret has 16 to 200 printable characters, no comma"
+_HIDDEN = ("DATABASE_URL", "RONIN_TOKENS", "RONIN_TOKEN")
 
 
 class SettingsError(Exception):
     """A setting makes no sense; the message is one line that names the variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Somebody who may come in.
+
+    Attributes:
+        name: under which actions are recorded.
+        role: `read`, or `operate`, which may change things as well.
+        secret: by which they are known.
+    """
+
+    name: str
+    role: Literal["read", "operate"]
+    secret: str = field(repr=False)
 
 
 class Settings(BaseSettings):
@@ -61,6 +81,14 @@ class Settings(BaseSettings):
     )
     """The server's own id, the first part of `host:pid`; the host's name when it is not set."""
 
+    tokens: Annotated[tuple[Token, ...], NoDecode] = Field(
+        (), validation_alias="RONIN_TOKENS", repr=False
+    )
+    """Who may come in: `name:role:secret`, comma separated. None: whoever can reach it."""
+
+    token: str | None = Field(None, validation_alias="RONIN_TOKEN", repr=False)
+    """What a remote worker shows. Alone it is also the one token of the service."""
+
     log: Literal["auto", "text", "json"] = Field("auto", validation_alias="RONIN_LOG")
     """Form of the log lines; `auto` is text, coloured on a terminal."""
 
@@ -69,6 +97,41 @@ class Settings(BaseSettings):
         """Where HTTP listens, as `host:port`."""
         host = f"[{self.bind}]" if ":" in self.bind else self.bind
         return f"{host}:{self.port}"
+
+    @property
+    def doors(self) -> tuple[Token, ...]:
+        """Who may come in; nobody is named: everybody who can reach it."""
+        alone = (Token("operator", "operate", self.token),) if self.token else ()
+        return self.tokens or alone
+
+    @property
+    def shown_token(self) -> str | None:
+        """What a remote worker of this environment shows."""
+        operators = [token.secret for token in self.tokens if token.role == "operate"]
+        return self.token or (operators[0] if operators else None)
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _tokens(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        tokens = tuple(
+            _token(place, part.strip())
+            for place, part in enumerate(value.split(","), 1)
+            if part.strip()
+        )
+        if len({token.name for token in tokens}) < len(tokens):
+            raise ValueError("two of them have the same name")
+        if len({token.secret for token in tokens}) < len(tokens):
+            raise ValueError("two of them have the same secret")
+        return tokens
+
+    @field_validator("token")
+    @classmethod
+    def _secret(cls, value: str | None) -> str | None:
+        if value is not None and not _SECRET.fullmatch(value):
+            raise ValueError(_SECRETS)
+        return value
 
     @field_validator("jobs", mode="before")
     @classmethod
@@ -110,8 +173,21 @@ def load_or_exit() -> Settings:
         raise SystemExit(f"ronin: {error}") from None
 
 
+def _token(place: int, text: str) -> Token:
+    """Read `name:role:secret`; what is wrong is said without the text, which holds a secret."""
+    name, _, rest = text.partition(":")
+    role, _, secret = rest.partition(":")
+    if not re.fullmatch(r"[A-Za-z0-9._@-]{1,30}", name):
+        raise ValueError(f"number {place} is no name:role:secret")
+    if role not in ("read", "operate"):
+        raise ValueError(f"the role of number {place} is neither read nor operate")
+    if not _SECRET.fullmatch(secret):
+        raise ValueError(f"number {place}: {_SECRETS}")
+    return Token(name, "read" if role == "read" else "operate", secret)
+
+
 def _line(detail: ErrorDetails) -> str:
     """Turn one complaint of pydantic into `NAME=value: what is wrong`, without the secrets."""
     name = str(detail["loc"][0])
-    shown = "" if name == "DATABASE_URL" else f"={' '.join(str(detail['input']).split())}"
+    shown = "" if name in _HIDDEN else f"={' '.join(str(detail['input']).split())}"
     return f"{name}{shown}: {detail['msg'].removeprefix('Value error, ')}"

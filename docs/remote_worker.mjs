@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 const url = process.argv[2] ?? "http://127.0.0.1:8000";
 const kinds = { shout: async ({ text }) => text.toUpperCase() }; // what we perform
-const worker = `node:${process.pid}`, headers = { "Content-Type": "application/json" };
+const worker = `node:${process.pid}`, { RONIN_TOKEN = "" } = process.env; // an open service needs none
+const headers = { "Content-Type": "application/json", Authorization: `Bearer ${RONIN_TOKEN}` };
 
 async function post(path, body) {
   for (;; await sleep(1000)) // a word whose answer was lost may be said again

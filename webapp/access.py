@@ -1,16 +1,21 @@
-"""Access: who asks, and whether it was a page of ours that made them ask."""
+"""Access: who asks, what that one may do, and whether a page of ours made them ask."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import falcon
 
 from webapp import visits
 from webapp.problems import Problem
+from webapp.sessions import Sessions
+
+COOKIE = "ronin_session"
 
 _READING = ("GET", "HEAD", "OPTIONS")
+_OPEN = ("/health", "/health/ready", "/login", "/logout")
+_STATIC = "/static/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +44,61 @@ def actor(request: falcon.Request) -> str:
 
 
 class Access:
-    """Middleware: lets a request through, and notes who it is for the resources and the pages."""
+    """Middleware: lets a request through, and notes who it is for the resources and the pages.
+
+    It decides before there is a route, so that no route can be forgotten.
+
+    Args:
+        sessions: with the tokens of the service, if there are any.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Look at the headers, before there is a route.
+        """Look at the headers.
 
         Raises:
-            Problem: 403 another site's page sent it, 421 under a name that is not ours.
+            Problem: 401 without a token, 403 it may only read, or another site's page sent it,
+                421 under a name that is not ours.
+            falcon.HTTPSeeOther: a person is to log in.
         """
-        if not _plain_name(request.get_header("Host") or ""):
-            detail = "Without tokens the service answers to localhost and to addresses only."
-            raise Problem(421, "misdirected-request", detail)
-        if request.method not in _READING and _from_elsewhere(request):
+        changing = request.method not in _READING
+        if changing and _from_elsewhere(request):
             detail = "A page of another site sent this, or nobody can tell that it was ours."
             raise Problem(403, "cross-site", detail)
-        request.context.actor = response.context.actor = LOCAL
+        if request.path in _OPEN or request.path.startswith(_STATIC):
+            return
+        asking = self._who(request)
+        request.context.actor = response.context.actor = asking
+        if asking is None:
+            raise _who_are_you(request)
+        if changing and not asking.may_operate:
+            raise Problem(403, "read-only", f"{asking.name} may read, and change nothing.")
+
+    def _who(self, request: falcon.Request) -> Actor | None:
+        if not self._sessions.needed:
+            if not _plain_name(request.get_header("Host") or ""):
+                detail = "Without tokens the service answers to localhost and to addresses only."
+                raise Problem(421, "misdirected-request", detail)
+            return LOCAL
+        scheme, _, secret = (request.get_header("Authorization") or "").partition(" ")
+        if scheme.lower() == "bearer":
+            token = self._sessions.holder(secret.strip())
+            return Actor(token.name, token.role == "operate") if token else None
+        for cookie in request.get_cookie_values(COOKIE) or ():
+            if token := self._sessions.of(cookie):
+                return Actor(token.name, token.role == "operate", session=True)
+        return None
+
+
+def _who_are_you(request: falcon.Request) -> Exception:
+    if visits.wants_page(request):
+        again = request.relative_uri if request.method == "GET" else "/"
+        return falcon.HTTPSeeOther(f"/login?next={quote(again, safe='/')}")
+    problem = Problem(401, "unauthorized", "Send a token: Authorization: Bearer …")
+    problem.headers = {"WWW-Authenticate": 'Bearer realm="ronin"'}
+    return problem
 
 
 @lru_cache(maxsize=100)
@@ -75,7 +120,7 @@ def _from_elsewhere(request: falcon.Request) -> bool:
     """Whether a browser may have sent this for a page that is not ours.
 
     Browsers say so in Sec-Fetch-Site, over https and to this machine; else in Origin. What asks
-    for what a form does is a browser, so one of these has to be there.
+    for what a form does, or in a session, is a browser, so one of these has to be there.
     """
     site = request.get_header("Sec-Fetch-Site")
     if site is not None:
@@ -83,4 +128,4 @@ def _from_elsewhere(request: falcon.Request) -> bool:
     origin = request.get_header("Origin")
     if origin is not None:
         return origin.partition("://")[2] != request.get_header("Host")
-    return visits.leads_to_page(request.path)
+    return visits.leads_to_page(request.path) or bool(request.get_cookie_values(COOKIE))

@@ -1,12 +1,14 @@
 """The application: the whole route table on one screen."""
 
 import threading
+from collections.abc import Sequence
 
 import falcon
 
 from cluster import boot, database, settings
 from cluster.database import Pool
 from cluster.job import Catalogue, catalogue
+from cluster.settings import Token
 from webapp import openapi, pages, problems
 from webapp.access import Access
 from webapp.actions import Actions
@@ -16,6 +18,7 @@ from webapp.document import Document
 from webapp.health import Health, Ready, Workers
 from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
 from webapp.kinds import Kind, KindRetry
+from webapp.login import Login, Logout
 from webapp.pages.actions import JobForms, KindForms, RunForms
 from webapp.pages.job import JobPage
 from webapp.pages.live import Live
@@ -23,6 +26,7 @@ from webapp.pages.run import RunPage
 from webapp.parameters import TaskId
 from webapp.remote import TaskClaims, TaskComplete, TaskFail, TaskHeartbeat, TaskRelease
 from webapp.runs import Run, RunCancel
+from webapp.sessions import Sessions
 from webapp.tasks import Kinds, Task, TaskAttempts, TaskBatch, TaskRetry, Tasks
 
 _PATIENCE = 6.0
@@ -37,22 +41,29 @@ def create() -> App:
     url = boot.database_url(loaded)
     pool = database.pool(url, "ronin http", size=8, spare=2, patience=_PATIENCE)
     pool.open()
-    return routes(pool, catalogue, loaded.lease_seconds)
+    return routes(pool, catalogue, loaded.lease_seconds, loaded.doors)
 
 
-def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 15) -> App:
+def routes(
+    pool: Pool,
+    catalogue: Catalogue = catalogue,
+    lease_seconds: float = 15,
+    tokens: Sequence[Token] = (),
+) -> App:
     """Return the application over a pool.
 
     Args:
         pool: for its statements.
         catalogue: the kinds of tasks that may be asked for.
         lease_seconds: of a remote worker's claim.
+        tokens: who may come in; without any, whoever can reach it.
     """
+    sessions = Sessions(tokens)
     router = openapi.Router()
     app: App = falcon.App(router=router)
     app.add_middleware(Head())
     app.add_middleware(Guard())
-    app.add_middleware(Access())
+    app.add_middleware(Access(sessions))
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)
     app.router_options.converters["user"] = UserId
@@ -87,6 +98,8 @@ def routes(pool: Pool, catalogue: Catalogue = catalogue, lease_seconds: float = 
     app.add_route("/health", Health())
     app.add_route("/health/ready", Ready(pool))
     app.add_route("/openapi.json", Document(router))
+    app.add_route("/login", Login(sessions))
+    app.add_route("/logout", Logout())
     live = Live(pool)
     app.add_route("/", live)
     app.add_route("/live", live, suffix="parts")

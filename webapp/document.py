@@ -89,7 +89,7 @@ def document(routes: Iterable[tuple[str, object]]) -> Json:
     for name, (text, schema, example) in openapi.HEADERS.items():
         header = {"description": text, "schema": schema, "example": example}
         spec.components.header(name, header)
-    token = {"type": "http", "scheme": "bearer", "description": "Where `RONIN_TOKEN` is set."}
+    token = {"type": "http", "scheme": "bearer", "description": "Where `RONIN_TOKENS` is set."}
     spec.components.security_scheme("token", token)
     for template, method, responder, operation in found:
         path = _FIELD.sub(lambda field: f"{{{openapi.IN_PATH[field[1]].name}}}", template)

@@ -44,6 +44,12 @@ KNOWN: Mapping[str, Known] = {
     # Of any operation.
     "bad-request": Known(400, "The request is no HTTP.", "Bad Request."),
     "not-found": Known(404, "There is no such path.", "Not Found."),
+    "unauthorized": Known(
+        401,
+        "The service has tokens, and the request has none of them.",
+        "Send a token: Authorization: Bearer …",
+    ),
+    "read-only": Known(403, "The token's role is `read`.", "ada may read, and change nothing."),
     "cross-site": Known(
         403,
         "A page of another site sent it, or nobody can tell that it was one of ours.",
@@ -142,6 +148,8 @@ KNOWN: Mapping[str, Known] = {
 
 ALWAYS = (
     "bad-request",
+    "unauthorized",
+    "read-only",
     "cross-site",
     "misdirected-request",
     "request-timeout",

@@ -59,6 +59,7 @@ def main(
     # The service closes a connection that is idle for 5 s; we have to be sooner.
     client = httpx.Client(
         base_url=url,
+        headers={"Authorization": f"Bearer {known.shown_token}"} if known.shown_token else {},
         limits=httpx.Limits(keepalive_expiry=3),
     )
     remote = Remote(

@@ -39,7 +39,8 @@ _LONG = 30
 """Failures in a row, about a minute, that are more than a restart."""
 _NOT_OURS = frozenset({404, 409, 410})
 """The task is somebody else's by now, or gone."""
-_TRY_AGAIN = frozenset({408, 425, 429})
+_TRY_AGAIN = frozenset({401, 403, 408, 421, 425, 429})
+"""Somebody is changing tokens, or the service is busy; of the task this says nothing."""
 
 
 class NoAnswer(Exception):  # noqa: N818 - it says what happened

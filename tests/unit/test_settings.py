@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cluster import settings
-from cluster.settings import SettingsError
+from cluster.settings import SettingsError, Token
 
 NAMES = (
     "DATABASE_URL",
@@ -20,7 +20,10 @@ NAMES = (
     "RONIN_RETENTION_DAYS",
     "RONIN_INSTANCE",
     "RONIN_LOG",
+    "RONIN_TOKENS",
+    "RONIN_TOKEN",
 )
+SECRET = "a-secret-of-eighteen"  # noqa: S105 - opens nothing
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +116,69 @@ def test_an_address_of_ipv6_stands_in_brackets(monkeypatch: pytest.MonkeyPatch) 
 def test_settings_do_not_change_after_the_start() -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings.load().port = 1  # type: ignore[misc] # just that
+
+
+def test_tokens_are_names_roles_and_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret may hold a colon; blanks around a token are nothing."""
+    monkeypatch.setenv("RONIN_TOKENS", f"ada:operate:{SECRET}:1, eve:read:{SECRET}2,")
+    found = settings.load()
+
+    assert found.doors == (
+        Token("ada", "operate", f"{SECRET}:1"),
+        Token("eve", "read", f"{SECRET}2"),
+    )
+    assert found.shown_token == f"{SECRET}:1"
+    assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        SECRET,
+        f"ada:{SECRET}",
+        f"ada:admin:{SECRET}",
+        f":operate:{SECRET}",
+        f"a b:operate:{SECRET}",
+        f"{'a' * 31}:operate:{SECRET}",
+        "ada:operate:tooshort",
+        "ada:operate:",
+        f"ada:operate:{SECRET} x",
+        f"ada:operate:{SECRET}ä",
+        f"ada:operate:{SECRET * 20}",
+        f"ada:operate:{SECRET},ada:read:{SECRET}2",
+        f"ada:operate:{SECRET},eve:read:{SECRET}",
+        f"ada:operate:{SECRET}1,{SECRET}2",
+    ],
+)
+def test_tokens_that_make_no_sense_are_one_line_without_a_secret(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logs of a start are read by many."""
+    monkeypatch.setenv("RONIN_TOKENS", wrong)
+    with pytest.raises(SettingsError, match=r"^RONIN_TOKENS: ") as refused:
+        settings.load()
+    assert len(str(refused.value).splitlines()) == 1
+    assert SECRET not in str(refused.value)
+    assert "tooshort" not in str(refused.value)
+
+
+def test_a_token_alone_closes_the_door_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sets one for the remote worker, and forgets the service, is not left open."""
+    monkeypatch.setenv("RONIN_TOKEN", SECRET)
+    assert settings.load().doors == (Token("operator", "operate", SECRET),)
+    assert settings.load().shown_token == SECRET
+
+    monkeypatch.setenv("RONIN_TOKENS", f"eve:read:{SECRET}2")
+    assert settings.load().doors == (Token("eve", "read", f"{SECRET}2"),)
+
+    monkeypatch.setenv("RONIN_TOKEN", "short")
+    with pytest.raises(SettingsError, match=r"^RONIN_TOKEN: a secret has"):
+        settings.load()
+
+
+def test_who_may_only_read_is_no_remote_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Procfile's worker shows a token that may operate, or none."""
+    monkeypatch.setenv("RONIN_TOKENS", f"eve:read:{SECRET},ada:operate:{SECRET}2")
+    assert settings.load().shown_token == f"{SECRET}2"
+    monkeypatch.setenv("RONIN_TOKENS", f"eve:read:{SECRET}")
+    assert settings.load().shown_token is None
