@@ -93,8 +93,8 @@ _MOMENT: LiteralString = """
 # with less than half of it left something is late.
 _WORKERS: LiteralString = """
     SELECT w.name, bool_and(w.remote) AS remote, min(w.started_at) AS started_at,
-        sum(r.load)::integer AS load, bool_and(w.leaving) AS leaving,
-        sum(p.started)::integer AS started,
+        sum(r.load)::integer AS load, max(w.slots) AS slots, bool_and(w.leaving) AS leaving,
+        coalesce(sum(p.started), 0)::integer AS started,
         extract(epoch FROM max(w.lease))::float8 AS lease_seconds,
         CASE WHEN max(w.lease_until - w.lease / 2) < now() THEN max(w.lease_until) END AS late_until
     FROM worker w

@@ -273,7 +273,7 @@ def test_nothing_new_costs_nothing(fresh: Web) -> None:
     assert answer.status == 304
     assert answer.body == ""
     assert answer.headers["etag"] == page.headers["etag"]
-    assert 0 < int(answer.headers["ronin-poll-milliseconds"]) <= 1200
+    assert 600 <= int(answer.headers["ronin-poll-milliseconds"]) <= 5100
 
 
 def test_the_clock_alone_changes_nothing(pool: Pool, fresh: Web) -> None:
@@ -342,7 +342,7 @@ def test_there_is_one_snapshot_a_second(pool: Pool) -> None:
     together(8, look)
 
     whole_seconds = int((time.monotonic() - begun) / snapshot.EVERY)
-    assert 2 * once <= counting.count <= (whole_seconds + 1) * once
+    assert once <= counting.count <= (whole_seconds + 1) * once
 
 
 def test_the_page_comes_back_with_the_database(pool: Pool) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from cluster.store.views import Row
 
+_TOGETHER_SECONDS = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Evenness:
@@ -29,7 +31,7 @@ def evenness(workers: Sequence[Row]) -> Evenness:
     """Return how evenly the work is spread.
 
     Remote workers take what they ask for, and who is leaving takes nothing more: neither counts.
-    The last hour is compared between those who were there from the first of them on.
+    The last hour is compared between those who have been there for as long as the eldest.
     """
     sharing = [row for row in workers if not (row["remote"] or row["leaving"])]
     loads = [row["load"] for row in sharing]
@@ -37,8 +39,7 @@ def evenness(workers: Sequence[Row]) -> Evenness:
     started = [
         row["started"]
         for row in sharing
-        if row["started"] is not None
-        and (row["started_at"] - eldest).total_seconds() < _TOGETHER_SECONDS
+        if (row["started_at"] - eldest).total_seconds() < _TOGETHER_SECONDS
     ]
     said = [_said("under way", loads), _said("started in an hour", started)]
     return Evenness(
@@ -46,11 +47,8 @@ def evenness(workers: Sequence[Row]) -> Evenness:
         now=max(loads) - min(loads) if loads else None,
         words="; ".join(filter(None, said)),
         most_load=max((row["load"] for row in workers), default=0),
-        most_started=max((row["started"] or 0 for row in workers), default=0),
+        most_started=max((row["started"] for row in workers), default=0),
     )
-
-
-_TOGETHER_SECONDS = 60
 
 
 def _said(what: str, counts: Sequence[int]) -> str:

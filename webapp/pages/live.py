@@ -2,14 +2,17 @@
 
 import random
 import time
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from uuid import UUID
 
 import falcon
 
 from cluster import schedule as schedules
 from cluster.database import Pool
+from cluster.reason import Reason
 from cluster.store import glance, pulse
+from cluster.store.views import Row
 from webapp import pages, waiting
 from webapp.pages import clock, snapshot
 from webapp.pages.charts import charts
@@ -17,10 +20,14 @@ from webapp.pages.evenness import evenness
 from webapp.pages.lanes import lanes
 from webapp.pages.snapshot import Snapshot, Snapshots
 
+_ASKED = 50
+"""Jobs whose reason is looked for at most."""
 _ENOUGH = 100
 """Polls a second that a process answers without asking its viewers to come less often."""
+_LEAST = 0.6
+"""Seconds between two polls of a script; it takes few of them to meet the new snapshots."""
 _JITTER = 0.1
-"""Seconds; so that not all come in the moment in which a new snapshot may be taken."""
+"""Seconds; so that not all come in the moment in which a new snapshot is taken."""
 
 
 class Live:
@@ -55,7 +62,9 @@ class Live:
         has = request.get_header("If-None-Match", default="").removeprefix("W/").strip('"')
         changed = seen.changed(has)
         pages.keep_fresh(response, seen.etag, seen.clock)
-        response.set_header("Ronin-Poll-Milliseconds", str(self._pace.next(seen.age)))
+        response.set_header(
+            "Ronin-Poll-Milliseconds", str(self._pace.next(seen.serves - seen.age, seen.serves))
+        )
         if changed:
             response.content_type = falcon.MEDIA_HTML
             response.data = b"".join(self._part(seen, name) for name in changed)
@@ -81,41 +90,43 @@ class Pace:
         self._count = 0
         self._before = 0
 
-    def next(self, age: float) -> int:
+    def next(self, left: float, serves: float) -> int:
         """Count a poll; return the milliseconds until the next.
 
         Counts without a lock: one that is lost does not matter.
 
         Args:
-            age: seconds since the snapshot that it gets.
+            left: seconds until the snapshot that it gets may be renewed; none if it is just being.
+            serves: seconds that one serves.
         """
         second = int(time.monotonic())
         if second != self._second:
             self._before = self._count if second == self._second + 1 else 0
             self._second, self._count = second, 0
         self._count += 1
-        crowd = max(self._before, self._count) / _ENOUGH
-        wait = max(snapshot.EVERY - age, 0.0) if crowd <= 1 else snapshot.EVERY * crowd
-        return int((wait + random.uniform(0, _JITTER) * max(crowd, 1)) * 1000)  # noqa: S311
+        crowd = max(self._before, self._count, _ENOUGH) / _ENOUGH
+        # Who came while a new one was being taken comes for the one after that.
+        wait = max(left if left > 0 else serves, _LEAST) + random.uniform(0, _JITTER)  # noqa: S311 - no secret
+        return int(wait * crowd * 1000)
 
 
 def _read(pool: Pool) -> tuple[datetime, snapshot.Parts]:
     """Return the database's clock, and what each part of the page shows."""
     seen = glance.glance(pool)
     minutes = pulse.minutes(pool)
-    why = waiting.of_jobs(pool, seen.jobs)
+    # Who waits for its next firing needs no reason: that stands in a column of its own.
+    due = [job for job in seen.jobs if job["waiting_for"] not in (None, "schedule")]
+    reasons = waiting.of_jobs(pool, due[:_ASKED])
     for job in seen.jobs:
         job["next_at"] = _next(job, seen)
-        reason = why.get(job["run_id"])
-        # When it is due stands in a column of its own.
-        job["why"] = reason.gist if reason and reason.word != "schedule" else ""
-    due = sum(job["waiting_for"] in ("free_worker", "no_worker") for job in seen.jobs)
+        job["why"] = _why(job, reasons.get(job["run_id"]))
+    late = sum(job["waiting_for"] in ("free_worker", "no_worker") for job in seen.jobs)
     spread = evenness(seen.workers)
     return seen.now, {
         "head": {
             "workers": len(seen.workers),
             "running": len(seen.running),
-            "due": due + sum(kind["due"] for kind in seen.kinds),
+            "due": late + sum(kind["due"] for kind in seen.kinds),
             "spread": spread.now,
             "ended": sum(minute["ended"] for minute in minutes),
             "failed": sum(minute["failed"] for minute in minutes),
@@ -128,7 +139,14 @@ def _read(pool: Pool) -> tuple[datetime, snapshot.Parts]:
     }
 
 
-def _next(job: dict[str, Any], seen: glance.Glance) -> object:
+def _why(job: Row, reason: Reason | None) -> str:
+    """Return why a job waits; the state says already that it is paused."""
+    if reason is None:
+        return ""
+    return reason.gist.removeprefix("paused").strip() if job["state"] == "paused" else reason.gist
+
+
+def _next(job: Row, seen: glance.Glance) -> object:
     if job["state"] != "running":
         return job["not_before"]
     return schedules.parse(job["schedule"], job["timezone"]).after(seen.now)

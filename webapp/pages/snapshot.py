@@ -12,6 +12,11 @@ from webapp import pages
 
 EVERY = 1.0
 """Seconds between two snapshots of a process at least."""
+_PART = 10
+"""A snapshot serves that many times as long as it took: so on a machine that has much else to do,
+and on a slow database, looking stays a small part of what a process does."""
+_LONGEST = 5.0
+"""Seconds that one serves at most."""
 
 Parts = dict[str, object]
 
@@ -23,12 +28,14 @@ class Snapshot:
     Attributes:
         now: the database's clock.
         taken: this process's monotonic clock, when it was asked for.
+        serves: seconds until there may be a newer one.
         parts: what each part of the page shows, by name, without the clock.
         tags: names the state of each part, in the same order.
     """
 
     now: datetime
     taken: float
+    serves: float
     parts: Parts
     tags: Sequence[str]
 
@@ -74,15 +81,15 @@ class Snapshots:
         self._lock = threading.Lock()
         self._newest: Snapshot | None = None
         self._error: psycopg.Error | None = None
-        self._tried = float("-inf")
+        self._next_at = float("-inf")  # monotonic
 
     def get(self) -> Snapshot:
-        """Return one that is at most a second old, or being renewed.
+        """Return one that is as new as may be, or being renewed.
 
         Raises:
             psycopg.Error: the database does not answer; it was asked less than a second ago.
         """
-        if time.monotonic() - self._tried >= EVERY or not (self._newest or self._error):
+        if time.monotonic() >= self._next_at:
             self._renew()
         if self._error:
             raise type(self._error)(str(self._error))
@@ -94,7 +101,7 @@ class Snapshots:
         if not self._lock.acquire(blocking=first):
             return
         try:
-            if time.monotonic() - self._tried >= EVERY:
+            if time.monotonic() >= self._next_at:
                 self._take()
         finally:
             self._lock.release()
@@ -104,9 +111,10 @@ class Snapshots:
         try:
             now, parts = self._read()
             tags = [pages.digest(part) for part in parts.values()]
-            self._newest, self._error = Snapshot(now, begun, parts, tags), None
+            took = time.monotonic() - begun
+            serves = max(min(took * _PART, _LONGEST), EVERY)
+            self._newest, self._error = Snapshot(now, begun, serves, parts, tags), None
+            self._next_at = begun + serves
         except psycopg.Error as error:
             self._error = error
-        finally:
-            # A database that needs long for it has a rest before the next one.
-            self._tried = max(begun, time.monotonic() - EVERY / 2)
+            self._next_at = max(begun + EVERY, time.monotonic() + EVERY / 2)

@@ -1,0 +1,212 @@
+"""Compare changes of a balance with and without viewers of the live page.
+
+    python benchmarks/viewers.py [--viewers 200] [--rounds 6] [--seconds 8]
+
+Starts a PostgreSQL and five workers in a temporary folder, all sample jobs under way. Clients post
+to one account as fast as they are answered; in every second phase, viewers look as the page's
+script does: with the tag of what they have, and again when the server says. Prints each phase, and
+the part of the throughput that is left with them. Ends with status 1 if it is less than 0.90.
+"""
+
+import argparse
+import multiprocessing
+import random
+import socket
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.system.facts import database, shares
+from tests.system.gunicorns import gunicorn, server_of
+
+CLIENTS = 64
+LEAST = 0.90
+SETTLE_SECONDS = 1.5  # at the begin of a phase, not counted
+CLOSED = b"closed"
+SAMPLE_SECONDS = "900"  # the jobs are under way all the time, and tell their progress
+
+
+@dataclass
+class Connection:
+    """One kept-alive connection, and the answer that arrives on it."""
+
+    port: int
+    client: socket.socket = field(init=False)
+    received: bytes = b""
+    etag: bytes = b""
+    due: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.client = socket.create_connection(("127.0.0.1", self.port))
+
+    def send(self, head: str, body: bytes = b"") -> None:
+        """Send a request."""
+        self.received = b""
+        self.client.sendall(f"{head}\r\nHost: localhost\r\n".encode() + body)
+
+    def receive(self) -> bytes | None:
+        """Return the head of the answer once all of it is here."""
+        piece = self.client.recv(262144)
+        if not piece:  # idle for too long on a machine that is too busy
+            self.client.close()
+            self.client = socket.create_connection(("127.0.0.1", self.port))
+            return CLOSED
+        self.received += piece
+        head, end, body = self.received.partition(b"\r\n\r\n")
+        if end and (_status(head) == 304 or len(body) >= int(_header(head, b"content-length"))):
+            return head
+        return None
+
+
+def _header(head: bytes, name: bytes) -> bytes:
+    for line in head.split(b"\r\n"):
+        if line.lower().startswith(name + b":"):
+            return line.split(b":", 1)[1].strip()
+    return b""
+
+
+def _status(head: bytes) -> int:
+    return int(head.split(b" ", 2)[1])
+
+
+def post(port: int, answered: "Synchronized[int]") -> None:
+    """Change the balance of one account, over many connections, until somebody ends this."""
+    poller = DefaultSelector()
+    body = b'{"amount": 1}'
+    rest = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+    def ask(connection: Connection) -> None:
+        connection.send("POST /users/1/balance HTTP/1.1", rest)
+
+    for _ in range(CLIENTS):
+        connection = Connection(port)
+        poller.register(connection.client, EVENT_READ, connection)
+        ask(connection)
+    while True:
+        for key, _ in poller.select():
+            connection = key.data
+            head = connection.receive()
+            if head is None:
+                continue
+            if head is CLOSED:
+                poller.unregister(key.fileobj)
+                poller.register(connection.client, EVENT_READ, connection)
+            elif _status(head) == 200:
+                answered.value += 1
+            else:
+                sys.exit(f"a change was answered with {head!r}")
+            ask(connection)
+
+
+def look(
+    port: int,
+    viewers: int,
+    shown: Event,
+    polls: "Synchronized[int]",
+    unchanged: "Synchronized[int]",
+) -> None:
+    """Look at the live page like so many browsers, while it is wanted."""
+    poller = DefaultSelector()
+    resting: list[Connection] = []
+    while True:
+        shown.wait()
+        for _ in range(viewers - len(poller.get_map()) - len(resting)):
+            connection = Connection(port)
+            connection.due = time.monotonic() + random.random()
+            resting.append(connection)
+        _send(resting, poller)
+        soonest = min((each.due for each in resting), default=time.monotonic() + 1)
+        for key, _ in poller.select(max(soonest - time.monotonic(), 0)):
+            viewer: Connection = key.data
+            head = viewer.receive()
+            if head is None:
+                continue
+            poller.unregister(key.fileobj)
+            resting.append(viewer)
+            if head is CLOSED:
+                continue
+            polls.value += 1
+            unchanged.value += _status(head) == 304
+            viewer.etag = _header(head, b"etag")
+            viewer.due = time.monotonic() + int(_header(head, b"ronin-poll-milliseconds")) / 1000
+        if not shown.is_set():  # the readers have gone
+            for each in resting:
+                each.client.close()
+            resting.clear()
+
+
+def _send(resting: list[Connection], poller: DefaultSelector) -> None:
+    now = time.monotonic()
+    for viewer in [each for each in resting if each.due <= now]:
+        resting.remove(viewer)
+        tag = b"If-None-Match: " + viewer.etag + b"\r\n" if viewer.etag else b""
+        viewer.send("GET /live HTTP/1.1", tag + b"\r\n")
+        poller.register(viewer.client, EVENT_READ, viewer)
+
+
+def measure(port: int, options: argparse.Namespace) -> float:
+    """Return what is left of the throughput beside the viewers."""
+    answered, polls, unchanged = (multiprocessing.Value("q", 0) for _ in range(3))
+    shown = multiprocessing.Event()
+    looking = (port, options.viewers, shown, polls, unchanged)
+    processes = [
+        multiprocessing.Process(target=post, args=(port, answered), daemon=True),
+        multiprocessing.Process(target=look, args=looking, daemon=True),
+    ]
+    for process in processes:
+        process.start()
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    for phase in range(2 * options.rounds):
+        with_viewers = phase % 4 in (1, 2)  # without, with, with, without: a drift hits both
+        if with_viewers:
+            shown.set()
+        else:
+            shown.clear()
+        time.sleep(SETTLE_SECONDS)
+        begun, before, seen, same = time.monotonic(), answered.value, polls.value, unchanged.value
+        time.sleep(options.seconds)
+        took = time.monotonic() - begun
+        rates[with_viewers].append((answered.value - before) / took)
+        looks = polls.value - seen
+        print(
+            f"{options.viewers if with_viewers else 0:>4} viewers  {rates[with_viewers][-1]:6.0f}"
+            f" changes/s  {looks / took:5.0f} looks/s"
+            + (f", {(unchanged.value - same) / looks:.0%} of them 304" if looks else "")
+        )
+        if not all(process.is_alive() for process in processes):
+            sys.exit("a client ended")
+    for process in processes:
+        process.terminate()
+    left = median(rates[True]) / median(rates[False])
+    print(f"{left:.2f} of the throughput is left with {options.viewers} viewers")
+    return left
+
+
+def main() -> int:
+    """Run the measurement."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--viewers", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=6, help="pairs of phases")
+    parser.add_argument("--seconds", type=float, default=8, help="of a phase")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="ronin-bench-") as folder,
+        server_of(Path(folder)) as server,
+        database(server) as url,
+        gunicorn(url, Path(folder), env={"RONIN_SAMPLE_SECONDS": SAMPLE_SECONDS}) as instance,
+    ):
+        shares(url)
+        left = measure(instance.port, options)
+    return 0 if left >= LEAST else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
