@@ -54,7 +54,10 @@ class Connection:
 
     def receive(self) -> bytes | None:
         """Return the head of the answer once all of it is here."""
-        piece = self.client.recv(262144)
+        try:
+            piece = self.client.recv(262144)
+        except ConnectionResetError:
+            piece = b""
         if not piece:  # idle for too long on a machine that is too busy
             self.client.close()
             self.client = socket.create_connection(("127.0.0.1", self.port))
