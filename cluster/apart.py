@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import orjson
 
-from cluster import process
+from cluster import log, process, voice
 from cluster.perform import Result, storable
 from cluster.process import Identity
 from cluster.run import Claim, RunStopped
@@ -223,6 +223,7 @@ class _Watch:
     def _show(self, line: bytes) -> None:
         text = line.decode(errors="replace")
         self.tail.append(text[-TAIL_CHARACTERS:])
+        voice.say(log.plainly(text))
         with contextlib.suppress(OSError):  # nobody reads our standard error any more
             sys.stderr.write(f"{text}\n")
 

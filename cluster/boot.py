@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache, partial
 from ipaddress import ip_address
 from multiprocessing import get_context
@@ -21,6 +22,7 @@ from cluster.apart import perform_apart
 from cluster.job import JobError, catalogue
 from cluster.nudge import leaving, nudge
 from cluster.runner import Runner
+from cluster.scribe import Scribe
 from cluster.settings import Settings, load
 from cluster.store.guard import TokenGuard
 from cluster.worker import PATIENCE, Worker
@@ -29,6 +31,8 @@ _APP_LOAD_ERROR = 4
 """gunicorn's exit status of a worker that can't load: the master halts, and does not respawn."""
 _RESERVE_SECONDS = 3.0
 """How long before the master would kill a worker that worker ends by itself."""
+_LAST_LINES_SECONDS = 1.0
+"""Of that reserve, at most, for what its runs have said at the very end."""
 _LONGEST_PATIENCE = 6.0
 """Seconds; the server itself ends a statement after five."""
 
@@ -142,8 +146,26 @@ def _embedded(data: Path) -> str:
     return url
 
 
-def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
-    """After the fork: load the jobs, and return the worker that shares them, not yet started."""
+@dataclass(frozen=True, slots=True)
+class JobSide:
+    """The job side of a process: the worker, and the scribe of what its runs say."""
+
+    worker: Worker
+    scribe: Scribe
+
+    def start(self) -> None:
+        """Start both."""
+        self.scribe.start()
+        self.worker.start()
+
+    def stop(self, within: float) -> None:
+        """Wait for the runs for so many seconds at most, then for what they have said."""
+        self.worker.stop(within)
+        self.scribe.stop(_LAST_LINES_SECONDS)
+
+
+def job_side(settings: Settings, gunicorn_worker: Any) -> JobSide:
+    """After the fork: load the jobs, and return what shares them, not yet started."""
     _load_jobs(settings)
     url = database_url(settings)
     identity = process.identity()
@@ -160,6 +182,7 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
     lent = database.pool(url, "ronin jobs", size=4)
     engine.open()
     lent.open()
+    scribe = Scribe(lent)
     master = os.getppid()
 
     def alive() -> bool:
@@ -168,7 +191,7 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
             leaving.set()
         return not leaving.is_set()
 
-    return Worker(
+    worker = Worker(
         name=name,
         process=identity,
         catalogue=catalogue,
@@ -179,11 +202,13 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> Worker:
             apart=partial(perform_apart, url=url),
             wake=nudge.set,
             guard=TokenGuard(catalogue),
+            attend=scribe.attend,
         ),
         lease_seconds=settings.lease_seconds,
         alive=alive,
         nudge=nudge,
     )
+    return JobSide(worker, scribe)
 
 
 def _check_jobs(settings: Settings) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cluster.arguments import ArgumentError
 from cluster.job import Job
 from cluster.run import Discard, RetryIn, Run, RunStopped
-from cluster.values import ValueMisfitError, kept
+from cluster.values import ValueMisfitError, kept, mended
 
 _LONGEST = 8192
 """Characters kept of an error's text and of its traceback's end."""
@@ -85,4 +85,4 @@ def _returned(value: object) -> Result:
 
 def storable(text: str) -> str:
     """Return text that PostgreSQL can hold: no NUL, no lone surrogate, not too long."""
-    return text[:_LONGEST].encode(errors="replace").decode().replace("\x00", "\ufffd")
+    return mended(text[:_LONGEST])

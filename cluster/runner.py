@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from uuid import UUID
@@ -37,6 +38,7 @@ class Attempt:
 
 
 Apart = Callable[[Attempt], Result]
+Attend = Callable[[Attempt], AbstractContextManager[object]]
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Runner:
         apart: performs an attempt in a process of its own; for suspects, and jobs that say so.
         wake: called from a run's thread when a result waits.
         guard: of the runs' own transactions; None where there is no database.
+        attend: entered by the thread of a run for as long as it performs it.
     """
 
     slots: int
@@ -60,6 +63,7 @@ class Runner:
     apart: Apart
     wake: Callable[[], None]
     guard: Guard | None = None
+    attend: Attend = nullcontext
     _attempts: dict[UUID, Attempt] = field(default_factory=dict)
     _queue: SimpleQueue[Attempt] = field(default_factory=SimpleQueue)
     _results: SimpleQueue[tuple[Attempt, Result]] = field(default_factory=SimpleQueue)
@@ -134,9 +138,10 @@ class Runner:
         while True:
             attempt = self._queue.get()
             claim = attempt.claim
-            if claim.suspect or attempt.job.isolation == "process":
-                result = self.apart(attempt)
-            else:
-                result = perform(attempt.job, attempt.run, claim.args)
+            with self.attend(attempt):
+                if claim.suspect or attempt.job.isolation == "process":
+                    result = self.apart(attempt)
+                else:
+                    result = perform(attempt.job, attempt.run, claim.args)
             self._results.put((attempt, result))
             self.wake()

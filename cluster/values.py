@@ -27,3 +27,8 @@ def kept(value: object) -> str:
     if holds_nul(text.decode()):
         raise ValueMisfitError("holds a NUL, which PostgreSQL can't keep")
     return text.decode()
+
+
+def mended(text: str) -> str:
+    """Return text that PostgreSQL can hold: no NUL, no lone surrogate."""
+    return text.encode(errors="replace").decode().replace("\x00", "\ufffd")

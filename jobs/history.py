@@ -42,7 +42,7 @@ def roll_up(run: Run) -> None:
 def drop(run: Run) -> None:
     """Drop the days of history past retention; statistics, actions and idempotency keys as well."""
     days = settings.load().retention_days
-    dropped = keys = 0
+    dropped = keys = chunks = 0
     for _ in steps(run):
         try:
             rows = query(run, "SELECT drop_history(make_interval(days => %(d)s))", {"d": days})
@@ -57,7 +57,26 @@ def drop(run: Run) -> None:
         query(run, OLD_ACTIONS, {"d": days})
         # In small batches, so that no lock is held long; a day is what the contract promises.
         keys += sum(len(query(run, statement)) for statement in _OLD_KEYS)
-    found(run, days_dropped=dropped, keys_dropped=keys)
+        chunks += drop_lines(run, days)
+    found(run, days_dropped=dropped, keys_dropped=keys, log_chunks_dropped=chunks)
+
+
+def drop_lines(run: Run, days: int) -> int:
+    """Drop what runs have said on the days of history that are dropped; return how many chunks."""
+    dropped = 0
+    while some := len(query(run, _OLD_LINES, {"d": days})):
+        dropped += some
+        run.check()
+    return dropped
+
+
+_OLD_LINES: LiteralString = """
+    DELETE FROM log_chunk WHERE (run_id, attempt, token, number) IN (
+        SELECT run_id, attempt, token, number FROM log_chunk
+        WHERE at < date_trunc('day', now() - make_interval(days => %(d)s), 'UTC')
+        ORDER BY at LIMIT 1000 FOR UPDATE SKIP LOCKED)
+    RETURNING 1
+    """
 
 
 OLD_ACTIONS: LiteralString = """

@@ -21,6 +21,7 @@ from webapp.kinds import Kind, KindRetry
 from webapp.login import Login, Logout
 from webapp.pages.actions import JobForms, KindForms, RunForms
 from webapp.pages.job import JobPage
+from webapp.logs import RunLog
 from webapp.pages.live import Live
 from webapp.pages.run import RunPage
 from webapp.parameters import TaskId
@@ -90,6 +91,7 @@ def routes(
     app.add_route(f"{task}/release", TaskRelease(pool, catalogue))
     app.add_route("/runs/{run:task}", Run(pool))
     app.add_route("/runs/{run:task}/cancel", RunCancel(pool))
+    app.add_route("/runs/{run:task}/log", RunLog(pool))
     app.add_route("/kinds", Kinds(pool))
     app.add_route("/kinds/{kind}", Kind(pool))
     app.add_route("/kinds/{kind}/retry", KindRetry(pool, posted))

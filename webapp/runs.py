@@ -30,7 +30,7 @@ class Run:
         Raises:
             Problem: 404 unknown run.
         """
-        bodies.answer(response, _find(self._pool, run))
+        bodies.answer(response, find(self._pool, run))
 
 
 class RunCancel:
@@ -67,14 +67,19 @@ def cancel(pool: Pool, run: UUID, by: str) -> views.Row:
         Problem: 404 unknown run, 409 it is over.
     """
     done = tasks.cancel(pool, run, firings=True, by=by)
-    row = _find(pool, run)
+    row = find(pool, run)
     if not done:
         raise Problem(409, "run-over", f"The run is over: {row['outcome']}.")
     nudge.set()
     return row
 
 
-def _find(pool: Pool, run: UUID) -> views.Row:
+def find(pool: Pool, run: UUID) -> views.Row:
+    """Return where a run stands.
+
+    Raises:
+        Problem: 404 unknown run.
+    """
     row = views.run(pool, run)
     if row is None:
         raise Problem(404, "unknown-run", f"There is no run {run}.")

@@ -1,0 +1,120 @@
+"""Scribe: writes down what the runs of this process say, in a thread of its own.
+
+Neither the loop nor a run ever waits for it. It makes no statement while nothing is said.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster import log, voice
+from cluster.database import Pool
+from cluster.runner import Attempt
+from cluster.store import voices as store
+from cluster.store.voices import Said
+from cluster.voice import Voice
+
+_GATHER_SECONDS = 0.5
+"""From the first new line to its write."""
+_LONGEST_SECONDS = 4.0
+"""Between two tries while the database does not answer."""
+_AGAIN_SECONDS = 0.1
+"""The same, when the process is about to end."""
+_STATEMENT_BYTES = 1 << 20
+_MOST_BYTES = 16 << 20
+"""Kept while nothing can be written, whoever has said it."""
+
+
+class Scribe:
+    """Listens to attempts and writes down what they say.
+
+    Args:
+        pool: for its statements; one of them at a time.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._log = log.get("scribe")
+        self._unwritten: dict[Voice, None] = {}
+        self._work = threading.Event()
+        self._stopping = threading.Event()
+        self._failures = 0
+        self._thread = threading.Thread(target=self._loop, name="scribe", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        voice.listen()
+        self._thread.start()
+
+    def stop(self, within: float) -> None:
+        """Write what is left, for so many seconds at most."""
+        self._stopping.set()
+        self._work.set()
+        self._thread.join(within)
+
+    @contextmanager
+    def attend(self, attempt: Attempt) -> Iterator[None]:
+        """Keep what this thread logs, as said by an attempt, for the block."""
+        with voice.speaking(Voice(attempt.claim, self._heard)):
+            yield
+
+    def _heard(self, voice: Voice) -> None:
+        # A dict, for these two steps are atomic: who speaks waits for nobody.
+        self._unwritten[voice] = None
+        self._work.set()
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            self._work.wait()
+            self._stopping.wait(min(_GATHER_SECONDS * 2**self._failures, _LONGEST_SECONDS))
+            self._work.clear()  # before the look at what it may have been set for
+            self._turn()
+        while self._unwritten:
+            self._turn()
+            time.sleep(_AGAIN_SECONDS if self._failures else 0)
+
+    def _turn(self) -> None:
+        """Write what was said until now; what can't be written is tried again."""
+        try:
+            voices = list(self._unwritten)
+            while voices:
+                self._write(voices)
+        except Exception as error:  # noqa: BLE001 - nobody would write any more
+            self._trouble(error)
+        else:
+            self._failures = 0
+
+    def _write(self, voices: list[Voice]) -> None:
+        """Write some of these, and take them off the list."""
+        said: dict[Voice, Said] = {}
+        size = 0
+        while voices and size < _STATEMENT_BYTES:
+            each = voices.pop(0)
+            self._unwritten.pop(each, None)  # first, so that no line that comes now is forgotten
+            if chunks := each.take():
+                said[each] = Said(each.claim, chunks, each.first)
+                size += sum(chunk.size for chunk in chunks)
+        if not said:
+            return
+        try:
+            store.write(self._pool, list(said.values()))
+        except BaseException:
+            self._unwritten.update(dict.fromkeys(said))
+            raise
+        for each, new in said.items():
+            if each.written(new.chunks[-1].number):
+                self._heard(each)
+
+    def _trouble(self, error: Exception) -> None:
+        """Note that nothing can be written, and drop what would be too much to keep."""
+        if self._failures in (0, 10) or self._failures % 100 == 0:
+            reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+            self._log.warning("what runs say can't be written", reason=reason)
+        self._failures += 1
+        size = sum(each.unwritten for each in list(self._unwritten))
+        for each in list(self._unwritten):
+            if size > _MOST_BYTES:
+                size -= each.unwritten
+                self._unwritten.pop(each, None)
+        self._work.set()
