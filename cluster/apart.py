@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any, Self
 
 import orjson
 
@@ -26,10 +26,13 @@ from cluster.perform import Result, storable
 from cluster.process import Identity
 from cluster.run import Claim, RunStopped
 from cluster.runner import Attempt
+from cluster.where import OfProcess
 
 GRACE_SECONDS = 2.0
 """For a job that has to stop at once, to do so by itself; then it is killed."""
 TAIL_CHARACTERS = 4096
+WHERE = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
+"""The signal that has the performer say where it is; hardly a job has use for it."""
 _LOOK_SECONDS = 0.2
 _EXIT_SECONDS = 2.0
 """For the performer to end after its result; a thread that the job left would hold it up."""
@@ -47,6 +50,7 @@ class Order:
         url: of the database that the run may borrow connections to; None for none.
         worker: the pid of who started the keeper.
         reply: the descriptor to answer by.
+        stack: the descriptor to say by where it is.
         path: where the worker finds its modules.
         trusted_until: by the monotonic clock of this host; None, as JSON has no infinity, for ever.
     """
@@ -55,6 +59,7 @@ class Order:
     url: str | None
     worker: int
     reply: int
+    stack: int
     path: list[str]
     trusted_until: float | None
 
@@ -77,27 +82,43 @@ def perform_apart(attempt: Attempt, *, url: str | None) -> Result:
         be started.
     """
     try:
-        receive, reply = os.pipe()
-        with open(receive, "rb", buffering=0) as messages:  # noqa: PTH123 - a descriptor
-            try:
-                keeper = _start(reply)
-            finally:
-                os.close(reply)
+        with _Pipe() as messages, _Pipe() as stack:
+            keeper = _start(messages.end, stack.end)
+            messages.close_end()
+            stack.close_end()
             with keeper:
-                return _Watch(keeper, attempt).until_end(url, reply, messages)
+                return _Watch(keeper, attempt).until_end(url, messages, stack)
     except Exception as error:  # noqa: BLE001 - the caller's thread would die, and its slot with it
         reason = f"{type(error).__name__}: {error}"
         return Result("failed", storable(f"no process of its own for it: {reason}"))
 
 
-def _start(reply: int) -> subprocess.Popen[bytes]:
+class _Pipe:
+    """A pipe, closed at the end of the block; its writing end is for somebody else."""
+
+    def __enter__(self) -> Self:
+        self.descriptor, self.end = os.pipe()
+        self._ends = {self.descriptor, self.end}
+        return self
+
+    def close_end(self) -> None:
+        """Leave the writing end to whoever has inherited it."""
+        self._ends.remove(self.end)
+        os.close(self.end)
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._ends:
+            os.close(descriptor)
+
+
+def _start(*ends: int) -> subprocess.Popen[bytes]:
     mark = process.mark(process.identity())
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "cluster.child", mark],  # unbuffered: the last words count
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        pass_fds=[reply],
+        pass_fds=ends,
         start_new_session=True,
     )
 
@@ -156,15 +177,18 @@ class _Watch:
     death: dict[str, Any] | None = None
     gone_by: float = math.inf
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
+    where: OfProcess = field(default_factory=OfProcess)
 
-    def until_end(self, url: str | None, reply: int, messages: IO[bytes]) -> Result:
+    def until_end(self, url: str | None, messages: _Pipe, stack: _Pipe) -> Result:
         """Give the order, and return how the run came back, once nobody performs it any more."""
         assert self.keeper.stdout  # noqa: S101 - a pipe was asked for
         output = Lines(self.keeper.stdout.fileno(), self._show, cut=True)
         with selectors.DefaultSelector() as pipes:
-            for lines in (output, Lines(messages.fileno(), self._hear)):
+            heard = Lines(messages.descriptor, self._hear)
+            for lines in (output, heard, Lines(stack.descriptor, self.where.hear)):
                 pipes.register(lines.descriptor, selectors.EVENT_READ, lines)
-            self._order(url, reply)
+            self._order(url, messages.end, stack.end)
+            self.attempt.where = self.where
             while self.keeper.poll() is None:
                 self._look(pipes, _LOOK_SECONDS)
                 self._tell()
@@ -174,10 +198,10 @@ class _Watch:
         self._bury()
         return self.result or self._end()
 
-    def _order(self, url: str | None, reply: int) -> None:
+    def _order(self, url: str | None, reply: int, stack: int) -> None:
         claim, trusted = self.attempt.claim, self.attempt.trusted_until
         self.told = (trusted, "", False)
-        self._send(Order(claim, url, os.getpid(), reply, sys.path, trusted))
+        self._send(Order(claim, url, os.getpid(), reply, stack, sys.path, trusted))
 
     def _look(self, pipes: selectors.BaseSelector, seconds: float) -> None:
         if not pipes.get_map():
@@ -196,6 +220,8 @@ class _Watch:
             self._send({"trusted_until": trusted, "stop": reason, "at_once": at_once})
             if reason and at_once:
                 self.gone_by = min(self.gone_by, now + GRACE_SECONDS + _EXIT_SECONDS)
+        if self.where.to_pass_on():
+            self._send({"where": True})
         if now > self.gone_by:
             self.keeper.kill()
 

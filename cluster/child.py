@@ -27,7 +27,7 @@ import psycopg
 from pydantic import TypeAdapter
 
 from cluster import database, log, process, settings
-from cluster.apart import GRACE_SECONDS, TAIL_CHARACTERS, Lines, Order, send
+from cluster.apart import GRACE_SECONDS, TAIL_CHARACTERS, WHERE, Lines, Order, send
 from cluster.job import Job, catalogue
 from cluster.perform import Result, perform, storable
 from cluster.run import Claim, Connect, Connection, Run, RunStopped
@@ -49,7 +49,9 @@ def main() -> None:
     order = TypeAdapter(Order).validate_json(lines.pop(0))
     if os.getppid() != order.worker:
         return  # it died before we asked the kernel
-    os.set_inheritable(order.reply, False)  # noqa: FBT003 - it takes no keyword
+    for each in (order.reply, order.stack):
+        os.set_inheritable(each, False)  # noqa: FBT003 - it takes no keyword
+    signal.signal(WHERE, signal.SIG_IGN)  # until the performer can say it
     words, forward = os.pipe()
     keeper = os.getpid()
     performer = os.fork()
@@ -137,6 +139,9 @@ class _Keeper:
 
     def _obey(self, line: bytes) -> None:
         message = orjson.loads(line)
+        if "where" in message:
+            os.kill(self.performer, WHERE)  # it is our child, so it is this one
+            return
         self.trusted_until = message["trusted_until"]
         if message["stop"]:
             send(self.forward, message)
@@ -176,6 +181,8 @@ def _perform_order(order: Order, words: int, keeper: int) -> None:
         os._exit(1)
     send(order.reply, {"performer": process.identity()})
     faulthandler.enable(all_threads=False)  # a segmentation fault says where
+    os.set_blocking(order.stack, False)  # it must not wait for who reads
+    faulthandler.register(WHERE, order.stack, all_threads=False)
     sys.path.extend(entry for entry in order.path if entry not in sys.path)
     configured = settings.load_or_exit()
     log.configure(configured.log)

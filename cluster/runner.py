@@ -22,6 +22,7 @@ class Attempt:
         deadline: by the monotonic clock, in seconds, when its timeout ends.
         trusted_until: by the same clock; then its process is killed unless we said more.
         at_once: it has to stop at once if it is told to stop, so its process may be killed.
+        where: says where its process is, None for as long as that is to come; if it has one.
     """
 
     claim: Claim
@@ -30,6 +31,7 @@ class Attempt:
     deadline: float
     trusted_until: float = math.inf
     at_once: bool = False
+    where: Callable[[], str | None] | None = None
 
     def stop(self, reason: str) -> None:
         """Tell the run to stop at once: TERM for a process of its own, and then KILL."""

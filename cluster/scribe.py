@@ -1,22 +1,28 @@
-"""Scribe: writes down what the runs of this process say, in a thread of its own.
+"""Scribe: writes down what the runs of this process say and where they are, in a thread of its own.
 
-Neither the loop nor a run ever waits for it. It makes no statement while nothing is said.
+Neither the loop nor a run ever waits for it. It makes no statement while there are no runs, and
+one in a second while there are and nothing is said.
 """
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
-from cluster import log, voice
+from cluster import log, voice, where
 from cluster.database import Pool
 from cluster.runner import Attempt
+from cluster.store import questions
 from cluster.store import voices as store
 from cluster.store.voices import Said
+from cluster.values import mended
 from cluster.voice import Voice
 
 _GATHER_SECONDS = 0.5
 """From the first new line to its write."""
+_LOOK_SECONDS = 0.9
+"""Between two looks whether somebody asks where a run is; the second turn is a little later."""
 _LONGEST_SECONDS = 4.0
 """Between two tries while the database does not answer."""
 _AGAIN_SECONDS = 0.1
@@ -27,7 +33,7 @@ _MOST_BYTES = 16 << 20
 
 
 class Scribe:
-    """Listens to attempts and writes down what they say.
+    """Listens to attempts, writes down what they say, and answers where they are.
 
     Args:
         pool: for its statements; one of them at a time.
@@ -36,10 +42,12 @@ class Scribe:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._log = log.get("scribe")
+        self._attended: dict[UUID, tuple[Attempt, int]] = {}  # by token, with the thread
         self._unwritten: dict[Voice, None] = {}
         self._work = threading.Event()
         self._stopping = threading.Event()
         self._failures = 0
+        self._look_at = 0.0  # monotonic
         self._thread = threading.Thread(target=self._loop, name="scribe", daemon=True)
 
     def start(self) -> None:
@@ -56,13 +64,20 @@ class Scribe:
     @contextmanager
     def attend(self, attempt: Attempt) -> Iterator[None]:
         """Keep what this thread logs, as said by an attempt, for the block."""
-        with voice.speaking(Voice(attempt.claim, self._heard)):
-            yield
+        self._attended[attempt.claim.token] = attempt, threading.get_ident()
+        if not self._work.is_set():
+            self._work.set()
+        try:
+            with voice.speaking(Voice(attempt.claim, self._heard)):
+                yield
+        finally:
+            del self._attended[attempt.claim.token]
 
     def _heard(self, voice: Voice) -> None:
         # A dict, for these two steps are atomic: who speaks waits for nobody.
         self._unwritten[voice] = None
-        self._work.set()
+        if not self._work.is_set():
+            self._work.set()
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -75,11 +90,12 @@ class Scribe:
             time.sleep(_AGAIN_SECONDS if self._failures else 0)
 
     def _turn(self) -> None:
-        """Write what was said until now; what can't be written is tried again."""
+        """Write what was said until now, and answer; what can't be done is tried again."""
         try:
             voices = list(self._unwritten)
             while voices:
                 self._write(voices)
+            self._look()
         except Exception as error:  # noqa: BLE001 - nobody would write any more
             self._trouble(error)
         else:
@@ -105,6 +121,29 @@ class Scribe:
         for each, new in said.items():
             if each.written(new.chunks[-1].number):
                 self._heard(each)
+
+    def _look(self) -> None:
+        """Answer whoever asks where a run of ours is; a process takes a moment to say so."""
+        if not self._attended:
+            return
+        self._work.set()  # so that there is another turn
+        if time.monotonic() < self._look_at:
+            return
+        asked = questions.unanswered(self._pool, list(self._attended))
+        stacks = [(each, self._stack(each.token)) for each in asked]
+        answers = [(each, mended(stack)) for each, stack in stacks if stack is not None]
+        if answers:
+            questions.answer(self._pool, answers)
+        if len(answers) == len(asked):
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+
+    def _stack(self, token: UUID) -> str | None:
+        """Return where an attempt is; None if that is to come, or it is over."""
+        attempt, thread = self._attended.get(token, (None, 0))
+        if attempt is None:
+            return None
+        stack = attempt.where() if attempt.where else where.of_thread(thread)
+        return stack if token in self._attended else None  # else it may be that of the next run
 
     def _trouble(self, error: Exception) -> None:
         """Note that nothing can be written, and drop what would be too much to keep."""

@@ -19,9 +19,9 @@ from webapp.health import Health, Ready, Workers
 from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
 from webapp.kinds import Kind, KindRetry
 from webapp.login import Login, Logout
+from webapp.logs import RunLog, RunStack
 from webapp.pages.actions import JobForms, KindForms, RunForms
 from webapp.pages.job import JobPage
-from webapp.logs import RunLog
 from webapp.pages.live import Live
 from webapp.pages.run import RunPage
 from webapp.parameters import TaskId
@@ -92,6 +92,7 @@ def routes(
     app.add_route("/runs/{run:task}", Run(pool))
     app.add_route("/runs/{run:task}/cancel", RunCancel(pool))
     app.add_route("/runs/{run:task}/log", RunLog(pool))
+    app.add_route("/runs/{run:task}/stack", RunStack(pool))
     app.add_route("/kinds", Kinds(pool))
     app.add_route("/kinds/{kind}", Kind(pool))
     app.add_route("/kinds/{kind}/retry", KindRetry(pool, posted))

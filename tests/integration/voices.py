@@ -10,6 +10,7 @@ from cluster import database
 from cluster.apart import perform_apart
 from cluster.database import Pool
 from cluster.job import Job
+from cluster.perform import Result
 from cluster.run import Claim
 from cluster.runner import Runner
 from cluster.scribe import Scribe
@@ -50,15 +51,16 @@ class Listening:
         self.ended(1)
         return claim
 
-    def ended(self, count: int) -> None:
-        """Wait until so many more runs have ended."""
-        found: list[object] = []
+    def ended(self, count: int) -> list[Result]:
+        """Return the results of so many more runs once they have ended."""
+        found: list[Result] = []
 
         def enough() -> bool:
-            found.extend(self.runner.results())
+            found.extend(result for _, result in self.runner.results())
             return len(found) >= count
 
         eventually(enough)
+        return found
 
 
 @contextmanager
