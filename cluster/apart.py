@@ -81,13 +81,14 @@ def perform_apart(attempt: Attempt, *, url: str | None) -> Result:
         4096 characters), if it ended by itself without a result; `failed` if no process could
         be started.
     """
+    where = attempt.where = OfProcess()
     try:
         with _Pipe() as messages, _Pipe() as stack:
             keeper = _start(messages.end, stack.end)
             messages.close_end()
             stack.close_end()
             with keeper:
-                return _Watch(keeper, attempt).until_end(url, messages, stack)
+                return _Watch(keeper, attempt, where).until_end(url, messages, stack)
     except Exception as error:  # noqa: BLE001 - the caller's thread would die, and its slot with it
         reason = f"{type(error).__name__}: {error}"
         return Result("failed", storable(f"no process of its own for it: {reason}"))
@@ -171,13 +172,13 @@ class _Watch:
 
     keeper: subprocess.Popen[bytes]
     attempt: Attempt
+    where: OfProcess
     told: tuple[float, str, bool] = (math.inf, "", False)
     performer: Identity | None = None
     result: Result | None = None
     death: dict[str, Any] | None = None
     gone_by: float = math.inf
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
-    where: OfProcess = field(default_factory=OfProcess)
 
     def until_end(self, url: str | None, messages: _Pipe, stack: _Pipe) -> Result:
         """Give the order, and return how the run came back, once nobody performs it any more."""
@@ -188,7 +189,6 @@ class _Watch:
             for lines in (output, heard, Lines(stack.descriptor, self.where.hear)):
                 pipes.register(lines.descriptor, selectors.EVENT_READ, lines)
             self._order(url, messages.end, stack.end)
-            self.attempt.where = self.where
             while self.keeper.poll() is None:
                 self._look(pipes, _LOOK_SECONDS)
                 self._tell()

@@ -28,7 +28,7 @@ _LONGEST_SECONDS = 4.0
 _AGAIN_SECONDS = 0.1
 """The same, when the process is about to end."""
 _STATEMENT_BYTES = 1 << 20
-_MOST_BYTES = 16 << 20
+MOST_BYTES = 16 << 20
 """Kept while nothing can be written, whoever has said it."""
 
 
@@ -72,6 +72,11 @@ class Scribe:
                 yield
         finally:
             del self._attended[attempt.claim.token]
+
+    @property
+    def unwritten(self) -> int:
+        """The bytes that are not known to be written."""
+        return sum(each.unwritten for each in list(self._unwritten))
 
     def _heard(self, voice: Voice) -> None:
         # A dict, for these two steps are atomic: who speaks waits for nobody.
@@ -151,9 +156,9 @@ class Scribe:
             reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
             self._log.warning("what runs say can't be written", reason=reason)
         self._failures += 1
-        size = sum(each.unwritten for each in list(self._unwritten))
+        size = self.unwritten
         for each in list(self._unwritten):
-            if size > _MOST_BYTES:
+            if size > MOST_BYTES:
                 size -= each.unwritten
                 self._unwritten.pop(each, None)
         self._work.set()

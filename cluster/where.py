@@ -6,9 +6,14 @@ import time
 import traceback
 from pathlib import Path
 
+_HEAD = re.compile(r"(Current thread|Thread) 0x.*")
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 _ENGINE = {str(Path(__file__).with_name(name)) for name in ("perform.py", "job.py", "child.py")}
 """A job's function is called from these; what led there is the same for all."""
+_LONGEST = 64 * 1024
+"""Characters that are kept of a stack's end."""
+_AGAIN_SECONDS = 0.5
+"""Between two signals, for a process that is not ready to answer yet."""
 _WHOLE_SECONDS = 0.1
 """After its last line a process's answer is whole."""
 _PATIENCE_SECONDS = 5.0
@@ -24,7 +29,7 @@ def of_thread(thread: int) -> str | None:
 def _shown(stack: traceback.StackSummary) -> str:
     engine = [place for place, each in enumerate(stack) if each.filename in _ENGINE]
     own = stack[engine[-1] + 1 :] if engine else stack
-    return "".join(traceback.format_list(own or stack))
+    return "".join(traceback.format_list(own or stack))[-_LONGEST:]
 
 
 class OfProcess:
@@ -32,7 +37,7 @@ class OfProcess:
 
     def __init__(self) -> None:
         self._asked_at: float | None = None
-        self._passed_on = True
+        self._pass_on_at = 0.0
         self._heard_at = 0.0
         self._frames: list[traceback.FrameSummary] = []
 
@@ -40,7 +45,7 @@ class OfProcess:
         """Return the stack, the last call last; None if it is still to come: then ask again."""
         now = time.monotonic()
         if self._asked_at is None:
-            self._asked_at, self._frames, self._passed_on = now, [], False
+            self._asked_at, self._frames = now, []
             return None
         frames = self._frames
         patience = self._asked_at + _PATIENCE_SECONDS
@@ -50,16 +55,20 @@ class OfProcess:
         return _shown(traceback.StackSummary.from_list(frames[::-1])) if frames else NO_ANSWER
 
     def to_pass_on(self) -> bool:
-        """Return whether the process is to be asked; once for each time that somebody asks."""
-        wanted, self._passed_on = not self._passed_on, True
-        return wanted
+        """Return whether the process is to be asked now."""
+        now = time.monotonic()
+        if self._asked_at is None or self._frames or now < self._pass_on_at:
+            return False
+        self._pass_on_at = now + _AGAIN_SECONDS
+        return True
 
     def hear(self, line: bytes) -> None:
         """Take a line of what `faulthandler` writes, the last call first."""
-        if found := _FRAME.fullmatch(line.decode(errors="replace")):
+        text = line.decode(errors="replace")
+        if found := _FRAME.fullmatch(text):
             name, number, function = found.groups()
             frame = traceback.FrameSummary(name, int(number), function, lookup_line=False)
             self._frames.append(frame)
             self._heard_at = time.monotonic()
-        elif line:  # the head of another answer
+        elif _HEAD.fullmatch(text):
             self._frames = []

@@ -12,8 +12,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from cluster import Run
+from cluster import Run, database, voice
 from cluster.database import Pool
+from cluster.scribe import MOST_BYTES
 from cluster.store import voices
 from cluster.store.voices import Said
 from cluster.voice import KEPT_BYTES, Chunk
@@ -233,6 +234,17 @@ class no_connections:  # noqa: N801 - used as a function
         with psycopg.connect(self._server_url, autocommit=True) as connection:
             statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
             connection.execute(statement.format(sql.Identifier(self._name), sql.Literal(yes)))
+
+
+def test_what_cannot_be_written_is_bounded() -> None:
+    """With no database for long, memory holds the newest of all runs and no more."""
+    nowhere = database.pool("host=/nowhere", "ronin jobs", size=1, timeout=0.1)
+    with nowhere:
+        runs = Listening(nowhere)
+        runs.scribe.start()
+        for _ in range(300):
+            runs.perform(lambda: voice.say("x" * KEPT_BYTES))
+        eventually(lambda: MOST_BYTES // 2 < runs.scribe.unwritten <= MOST_BYTES)
 
 
 def test_a_chunk_that_is_written_twice_is_there_once(pool: Pool) -> None:
