@@ -89,9 +89,13 @@ def claim_of(pool: Pool, kind: str = "work", **args: Any) -> Claim:
     return claim
 
 
-def performed(runs: Listening, pool: Pool, kind: str, path: Path) -> tuple[Claim, psutil.Process]:
+def performed(
+    runs: Listening, pool: Pool, kind: str, path: Path, *, asked: bool = False
+) -> tuple[Claim, psutil.Process]:
     """Start a run in a process of its own; return its claim, and the process once it has begun."""
     claim = claim_of(pool, kind, path=str(path))
+    if asked:
+        questions.ask(pool, claim.id)
     job = Job(name=kind, function=lambda: None, isolation="process", timeout=60)
     runs.start_job(job, claim)
     return claim, psutil.Process(int(eventually(path.read_text)))
@@ -172,6 +176,19 @@ def test_a_process_that_is_asked_goes_on_as_if_it_were_not(
     (result,) = runs.ended(1)
     assert result.outcome == "completed"
     assert 3 <= float(result.value or 0) < 30
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+def test_a_process_may_be_asked_before_it_can_answer(
+    runs: Listening, pool: Pool, path: Path
+) -> None:
+    """The question neither ends it nor is forgotten."""
+    claim, process = performed(runs, pool, "spin", path, asked=True)
+    eventually(lambda: (questions.last(pool, claim.id) or {})["stack"])
+    assert "in spin\n" in stack(pool, claim.id)
+    assert process.is_running()
+    runs.runner.stop("interrupted")
+    assert [result.outcome for result in runs.ended(1)] == ["interrupted"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")

@@ -45,6 +45,7 @@ def last_words(run: Run) -> None:
     try:
         run.wait(600)
     finally:
+        time.sleep(3)  # so that it is the last to end
         LOGGER.warning("told to stop")
 """
 
