@@ -42,10 +42,6 @@ class Voice:
     def __init__(self, claim: Claim, heard: Callable[["Voice"], None]) -> None:
         self.claim = claim
         self._heard = heard
-        # What every line of `run.log` says of whose it is goes without saying here.
-        self._whose = (
-            f" worker={claim.worker} job={claim.job} run={claim.id} attempt={claim.attempt}"
-        )
         self._lock = threading.RLock()  # what is collected as garbage meanwhile may speak, too
         self._lines: deque[tuple[str, int]] = deque()
         self._waiting = 0  # bytes of the lines
@@ -56,7 +52,7 @@ class Voice:
 
     def say(self, text: str) -> None:
         """Add a line, or several."""
-        text = mended(text[-KEPT_BYTES:].replace(self._whose, "", 1)) + "\n"
+        text = mended(text[-KEPT_BYTES:].replace(self._whose(), "", 1)) + "\n"
         with self._lock:
             for start in range(0, len(text), _PIECE):
                 piece = text[start : start + _PIECE]
@@ -96,6 +92,11 @@ class Voice:
     @property
     def _chunks_full(self) -> bool:
         return sum(chunk.size for chunk in self._chunks) >= KEPT_BYTES
+
+    def _whose(self) -> str:
+        """Return what every line of `run.log` says of whose it is; here it goes without saying."""
+        claim = self.claim
+        return f" worker={claim.worker} job={claim.job} run={claim.id} attempt={claim.attempt}"
 
     def _drop(self) -> None:
         """Drop the oldest lines, and with them what came before, so that there is no gap."""
