@@ -273,6 +273,32 @@ class Attempt(_Shape):
     """From the start to the end."""
 
 
+class Said(_Shape):
+    """Some lines that an attempt has said; put together they are its log."""
+
+    attempt: Whole
+    """Counted from 1."""
+    at: datetime
+    """When they were written down."""
+    text: str
+    """Lines with time and level, each with its end; or a part of a very long one."""
+
+
+class Stack(_Shape):
+    """Where a run was when somebody asked."""
+
+    attempt: Whole
+    """Counted from 1."""
+    worker: str
+    """Who performs it, as `host:pid`."""
+    asked_at: datetime
+    """When somebody has last asked."""
+    answered_at: datetime | None
+    """Null until the worker has answered."""
+    stack: str | None
+    """The calls in Python's usual form, the last one last; null until the worker has answered."""
+
+
 class KindSettings(_Settings):
     """What the code says of a kind of tasks."""
 

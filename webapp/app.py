@@ -89,10 +89,7 @@ def routes(
     app.add_route(f"{task}/complete", TaskComplete(pool, catalogue))
     app.add_route(f"{task}/fail", TaskFail(pool, catalogue))
     app.add_route(f"{task}/release", TaskRelease(pool, catalogue))
-    app.add_route("/runs/{run:task}", Run(pool))
-    app.add_route("/runs/{run:task}/cancel", RunCancel(pool))
-    app.add_route("/runs/{run:task}/log", RunLog(pool))
-    app.add_route("/runs/{run:task}/stack", RunStack(pool))
+    _add_runs(app, pool)
     app.add_route("/kinds", Kinds(pool))
     app.add_route("/kinds/{kind}", Kind(pool))
     app.add_route("/kinds/{kind}/retry", KindRetry(pool, posted))
@@ -111,6 +108,14 @@ def routes(
     _add_forms(app, pool, catalogue, posted)
     app.add_static_route("/static", pages.STATIC)
     return app
+
+
+def _add_runs(app: App, pool: Pool) -> None:
+    """Add what runs of any kind can be asked."""
+    app.add_route("/runs/{run:task}", Run(pool))
+    app.add_route("/runs/{run:task}/cancel", RunCancel(pool))
+    app.add_route("/runs/{run:task}/log", RunLog(pool))
+    app.add_route("/runs/{run:task}/stack", RunStack(pool))
 
 
 def _add_forms(app: App, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:

@@ -99,6 +99,24 @@ RUN_WAITING: Json = {
 }
 RUN_TOLD: Json = {**RUN, "cancelled": True}
 
+SAID: Json = {
+    "attempt": 1,
+    "at": "2027-01-31T12:00:00.512000Z",
+    "text": "2027-01-31T12:00:00.012345Z [info     ] begun\n",
+}
+ASKED: Json = {
+    "attempt": 1,
+    "worker": _WORKER,
+    "asked_at": "2027-01-31T12:00:30Z",
+    "answered_at": None,
+    "stack": None,
+}
+STACK: Json = {
+    **ASKED,
+    "answered_at": "2027-01-31T12:00:30.700000Z",
+    "stack": '  File "jobs/waiting.py", line 13, in wait\n    run.wait(1)\n',
+}
+
 TASK_MADE: Json = {"task_id": _TASK_ID}
 
 TASK: Json = {

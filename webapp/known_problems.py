@@ -133,6 +133,17 @@ KNOWN: Mapping[str, Known] = {
     ),
     "unknown-run": Known(404, "There is no such run.", "There is no run 01a1f0ee-…."),
     "run-over": Known(409, "The run is over.", "The run is over: completed."),
+    "run-not-running": Known(
+        409, "Nobody performs the run now.", "Nobody performs the run now: it is waiting."
+    ),
+    "run-remote": Known(
+        409,
+        "A remote worker performs the run.",
+        "A remote worker performs the run, and these can't be asked where it is.",
+    ),
+    "not-asked": Known(
+        404, "Nobody has asked where the run is.", "Nobody has asked where the run is: POST does."
+    ),
     "unknown-task": Known(404, "There is no such task.", "There is no task 01a1f0ee-…."),
     "task-over": Known(409, "The task is over.", "The task is over: COMPLETED."),
     "task-not-failed": Known(

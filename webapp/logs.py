@@ -6,7 +6,8 @@ import falcon
 
 from cluster.database import Pool
 from cluster.store import questions, voices
-from webapp import bodies
+from webapp import answers, bodies, examples
+from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 from webapp.runs import find
 
@@ -17,8 +18,13 @@ class RunLog:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "runs",
+        {200: Answer("The last 64 KiB of each attempt.", list[answers.Said], [examples.SAID])},
+        problems=("unknown-run",),
+    )
     def on_get(self, _request: falcon.Request, response: falcon.Response, run: UUID) -> None:
-        """Answer with what is kept of each attempt, oldest first.
+        """Show what a run has said, oldest first, while it runs and afterwards.
 
         Raises:
             Problem: 404 unknown run.
@@ -35,8 +41,15 @@ class RunStack:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @describes(
+        "runs",
+        {202: Answer("The worker that performs it is asked.", answers.Stack, examples.ASKED)},
+        problems=("unknown-run", "run-not-running", "run-remote"),
+    )
     def on_post(self, _request: falcon.Request, response: falcon.Response, run: UUID) -> None:
-        """Ask, and answer 202: the worker that performs it says so within two seconds.
+        """Ask where a run is now.
+
+        The worker that performs it answers within about two seconds.
 
         Raises:
             Problem: 404 unknown run, 409 nobody performs it, or a remote worker does.
@@ -50,8 +63,13 @@ class RunStack:
             raise Problem(409, "run-remote", detail)
         bodies.answer(response, questions.last(self._pool, run), falcon.HTTP_202)
 
+    @describes(
+        "runs",
+        {200: Answer("The last question, and its answer.", answers.Stack, examples.STACK)},
+        problems=("unknown-run", "not-asked"),
+    )
     def on_get(self, _request: falcon.Request, response: falcon.Response, run: UUID) -> None:
-        """Answer with the last question and its answer; the stack is null until that is there.
+        """Show where a run was when somebody has last asked.
 
         Raises:
             Problem: 404 unknown run, or nobody has asked.
