@@ -143,17 +143,18 @@ _WAITS: LiteralString = """
             FROM pulse WHERE minute > now() - interval '11 min' GROUP BY minute) p
         WHERE busy AND minute < date_trunc('minute', now())
     ), length AS MATERIALIZED (
-        -- Seconds that the last attempts of a kind have taken.
+        -- Seconds that the last attempts of a kind have taken; a lost firing has taken none.
         SELECT k.name, h.seconds FROM kind k CROSS JOIN LATERAL (
             SELECT avg(extract(epoch FROM h.finished_at - h.started_at))::float8 AS seconds FROM (
-                SELECT * FROM history h WHERE h.job = k.name AND h.started_at IS NOT NULL
-                ORDER BY h.finished_at DESC, h.run_id DESC LIMIT 20) h) h
+                SELECT * FROM history h WHERE h.job = k.name
+                ORDER BY h.finished_at DESC, h.run_id DESC LIMIT 20) h
+            WHERE h.outcome <> 'fenced') h
         WHERE NOT k.remote AND k.name IN (SELECT job FROM wanted WHERE due)
     )
     SELECT w.id, now() AS now, w.scheduled, w.not_before,
         nullif(w.start_by, '-infinity') AS start_by,
         w.start_by IS NOT DISTINCT FROM '-infinity' AS cancelled,
-        coalesce(k.paused, false) AS paused, NULL AS paused_by, NULL AS paused_at,
+        coalesce(k.paused, false) AS paused, a.who AS paused_by, a.at AS paused_at,
         coalesce(k.remote, false) AS remote, (SELECT count(*) FROM crew) AS at_work,
         coalesce(k.workers, 0) AS workers, k.slots, coalesce(k.free, 0) AS free,
         CASE WHEN o.opens_at > now() THEN o.opens_at END AS opens_at,
@@ -170,6 +171,12 @@ _WAITS: LiteralString = """
                 SELECT r.id, r.worker FROM run r WHERE r.job = w.job AND r.token IS NOT NULL
                 ORDER BY r.started_at, r.id LIMIT %(holders)s) r) s
             ON w.due AND k.held >= k.max_running
+        LEFT JOIN LATERAL (
+            SELECT a.who, uuid7_time(a.id) AS at FROM (
+                SELECT * FROM action a
+                WHERE a.target = CASE WHEN w.scheduled THEN 'job:' ELSE 'kind:' END || w.job
+                    AND a.what IN ('pause', 'resume')
+                ORDER BY a.id DESC LIMIT 1) a WHERE a.what = 'pause') a ON k.paused
         LEFT JOIN LATERAL (
             SELECT CASE h.outcome WHEN 'crashed' THEN 'crash' ELSE 'failure' END AS what,
                 CASE h.outcome WHEN 'crashed' THEN w.crashes ELSE w.failures END AS nth

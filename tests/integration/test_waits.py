@@ -156,6 +156,23 @@ def test_a_run_of_a_paused_job_tells_so(pool: Pool) -> None:
     assert texts(pool, runs) == ["paused", "paused"]
 
 
+@pytest.mark.parametrize("what", ["job", "kind"])
+def test_who_has_paused_it_is_told(pool: Pool, what: str) -> None:
+    """The last one who did, and when; not somebody who paused it before it was resumed."""
+    declared = a_job() if what == "job" else a_kind()
+    jobs.declare(pool, [declared])
+    crew(pool, declared.name)
+    run = a_run(pool) if what == "job" else asked(pool)[0]
+    for who, paused in (("ann", True), ("ben", False), ("cem", True), ("dan", True)):
+        jobs.change(pool, declared.name, {"paused": paused}, by=who)
+    at = value(pool, "SELECT max(id::text)::uuid FROM action")
+    when = value(pool, "SELECT uuid7_time(%s)", at)
+    assert why(pool, run).text == f"paused by cem at {when:%Y-%m-%d %H:%M:%S} UTC"
+    for paused in (False, True):  # by a program of ours, of which there is no record
+        jobs.change(pool, declared.name, {"paused": paused}, by="eve" if not paused else None)
+    assert why(pool, run).text == "paused"
+
+
 def test_a_kind_that_no_worker_knows(pool: Pool) -> None:
     """One that leaves, is dead, or works elsewhere over HTTP does not count."""
     kinds(pool)

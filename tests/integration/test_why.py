@@ -40,7 +40,8 @@ def test_a_job_says_why_it_waits_in_a_sentence(web: TaskWeb, pool: Pool) -> None
     assert job(web) == "no worker is at work"
     worker = a_worker(pool)
     assert job(web).startswith("due at 20")
-    assert web.ask("PATCH", "/jobs/tick", json={"paused": True}).body["why"] == "paused"
+    paused = web.ask("PATCH", "/jobs/tick", json={"paused": True}).body["why"]
+    assert paused.startswith("paused by local at 20")
     assert web.ask("PATCH", "/jobs/tick", json={"paused": False}).body["why"].startswith("due at")
     due(pool)
     assert job(web) == "a worker takes it at its next look; place 1 in the queue"
