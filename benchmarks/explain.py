@@ -14,7 +14,7 @@ from cluster.database import Pool
 from cluster.ending import Ending, ending_of
 from cluster.job import Job
 from cluster.perform import Result
-from cluster.store import leases, looks, runs, tasks
+from cluster.store import leases, looks, runs, search, tasks
 
 _LOAD = """
     LOAD 'auto_explain';
@@ -62,8 +62,8 @@ def plans(url: str) -> None:
             "claim": lambda: looked.append(looks.claim(engine, ask)),
             "finish": lambda: runs.finish(engine, [_ended(look) for look in looked]),
             "GET /tasks/{id}": lambda: tasks.get(usual, task[0].id),
-            "GET /tasks": lambda: tasks.page(usual, 100),
-            "GET /tasks?status=4": lambda: tasks.page(usual, 100, status=4),
+            "GET /tasks": lambda: search.page(usual, 100, search.Wanted()),
+            "GET /tasks?status=4": lambda: search.page(usual, 100, search.Wanted(4)),
         }
         for name, step in steps.items():
             step()

@@ -114,3 +114,8 @@ CREATE INDEX IF NOT EXISTS run_waiting ON run (job, priority DESC, not_before, i
 CREATE INDEX IF NOT EXISTS run_held ON run (worker_id) WHERE token IS NOT NULL;
 CREATE INDEX IF NOT EXISTS run_start_by ON run (start_by)
     WHERE token IS NULL AND start_by IS NOT NULL;
+-- Tasks that wait, as people look for them: of one kind newest first, and by name. What is under
+-- way is in neither, so a claim and a beat don't pay for them.
+CREATE INDEX IF NOT EXISTS run_kind ON run (job, id) WHERE token IS NULL AND NOT scheduled;
+CREATE INDEX IF NOT EXISTS run_name ON run (job, name COLLATE "C", id)
+    WHERE token IS NULL AND NOT scheduled;

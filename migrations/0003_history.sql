@@ -33,6 +33,15 @@ CREATE INDEX IF NOT EXISTS history_completed ON history (run_id DESC)
     WHERE closing AND outcome = 'completed';
 CREATE INDEX IF NOT EXISTS history_error ON history (run_id DESC)
     WHERE closing AND outcome <> 'completed';
+-- The same of one kind; and by name, for who searches one, or its beginning.
+CREATE INDEX IF NOT EXISTS history_kind_completed ON history (job, run_id DESC)
+    WHERE closing AND outcome = 'completed';
+CREATE INDEX IF NOT EXISTS history_kind_error ON history (job, run_id DESC)
+    WHERE closing AND outcome <> 'completed';
+CREATE INDEX IF NOT EXISTS history_name_completed ON history (job, name COLLATE "C", run_id)
+    WHERE closing AND outcome = 'completed';
+CREATE INDEX IF NOT EXISTS history_name_error ON history (job, name COLLATE "C", run_id)
+    WHERE closing AND outcome <> 'completed';
 
 -- The net under the days: without a partition for today a finish would fail.
 CREATE TABLE IF NOT EXISTS history_default PARTITION OF history DEFAULT;

@@ -24,6 +24,7 @@ from webapp.pages.actions import JobForms, KindForms, RunForms
 from webapp.pages.job import JobPage
 from webapp.pages.live import Live
 from webapp.pages.run import RunPage
+from webapp.pages.tasks import TasksPage
 from webapp.parameters import TaskId
 from webapp.remote import TaskClaims, TaskComplete, TaskFail, TaskHeartbeat, TaskRelease
 from webapp.runs import Run, RunCancel
@@ -103,8 +104,7 @@ def routes(
     live = Live(pool)
     app.add_route("/", live)
     app.add_route("/live", live, suffix="parts")
-    app.add_route("/ui/jobs/{name}", JobPage(pool))
-    app.add_route("/ui/runs/{run:task}", RunPage(pool))
+    _add_pages(app, pool)
     _add_forms(app, pool, catalogue, posted)
     app.add_static_route("/static", pages.STATIC)
     return app
@@ -116,6 +116,13 @@ def _add_runs(app: App, pool: Pool) -> None:
     app.add_route("/runs/{run:task}/cancel", RunCancel(pool))
     app.add_route("/runs/{run:task}/log", RunLog(pool))
     app.add_route("/runs/{run:task}/stack", RunStack(pool))
+
+
+def _add_pages(app: App, pool: Pool) -> None:
+    """Add the pages of single things, and their lists."""
+    app.add_route("/ui/jobs/{name}", JobPage(pool))
+    app.add_route("/ui/runs/{run:task}", RunPage(pool))
+    app.add_route("/ui/tasks", TasksPage(pool))
 
 
 def _add_forms(app: App, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:

@@ -12,7 +12,7 @@ import orjson
 from cluster.database import Pool
 from cluster.job import Catalogue
 from cluster.nudge import nudge
-from cluster.store import tasks
+from cluster.store import search, tasks
 from webapp import answers, bodies, examples, idempotency, new_tasks, openapi, parameters, waiting
 from webapp.access import actor
 from webapp.openapi import Answer, describes
@@ -53,7 +53,9 @@ class Tasks:
         """
         limit = parameters.count(request, "limit", _PAGE, _LARGEST_PAGE)
         status = _status(parameters.one(request, "status"))
-        rows = tasks.page(self._pool, limit, status=status, before=parameters.cursor(request))
+        cursor = parameters.cursor(request)
+        place = None if cursor is None else search.Place(cursor)
+        rows = search.page(self._pool, limit, search.Wanted(status), place)
         if len(rows) == limit:
             following = {"limit": limit, "cursor": rows[-1]["task_id"]}
             if status:

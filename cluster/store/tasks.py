@@ -125,13 +125,13 @@ def enqueue(  # noqa: PLR0913 - the parameters of the SQL function, by name
         cursor.close()
 
 
-_SHOWN: LiteralString = """
+SHOWN: LiteralString = """
     task_id, name, (args -> 'processing_time')::text AS processing_time, status, kind, attempt,
     failures, worker, priority, max_retries, uuid7_time(task_id) AS created_at, run_at, deadline,
     started_at, finished_at, outcome, error, progress
     """
 
-_LIVE: LiteralString = """
+LIVE: LiteralString = """
     SELECT r.id AS task_id, r.name, r.job AS kind, r.args,
         CASE WHEN r.token IS NULL THEN 1 ELSE 2 END AS status, r.attempt, r.failures, r.worker,
         r.priority, r.max_retries, r.not_before AS run_at,
@@ -140,7 +140,7 @@ _LIVE: LiteralString = """
         NULL::jsonb AS result
     """
 
-_CLOSED: LiteralString = """
+CLOSED: LiteralString = """
     SELECT h.run_id AS task_id, h.name, h.job AS kind, h.args,
         CASE WHEN h.outcome = 'completed' THEN 3 ELSE 4 END AS status, h.attempt, h.failures,
         h.worker, h.priority, h.max_retries, h.due_at AS run_at, NULL::timestamptz AS deadline,
@@ -156,55 +156,14 @@ def get(pool: Pool, task: UUID) -> Row | None:
     These and `processing_time` are JSON text: a number of PostgreSQL's may have any length.
     """
     query: LiteralString = f"""
-        SELECT {_SHOWN}, args::text AS args, result::text AS result FROM ({_LIVE} FROM run r
+        SELECT {SHOWN}, args::text AS args, result::text AS result FROM ({LIVE} FROM run r
             WHERE r.id = %(task)s AND NOT r.scheduled
-            UNION ALL {_CLOSED} WHERE h.run_id = %(task)s AND h.closing
+            UNION ALL {CLOSED} WHERE h.run_id = %(task)s AND h.closing
                 AND h.finished_at > uuid7_time(%(task)s) - interval '1 day') t
         """
     with pool.connection() as connection:
         cursor = connection.cursor(row_factory=dict_row)
         return cursor.execute(query, {"task": task}).fetchone()
-
-
-def page(
-    pool: Pool, limit: int, *, status: int | None = None, before: UUID | None = None
-) -> list[Row]:
-    """Return tasks without arguments and results, newest first, each once whatever happens.
-
-    Two index walks: over live runs, and over what is closed by its outcome. A task's id grows
-    with time and never changes, so a page can't be moved by what happens between two pages.
-
-    Args:
-        pool: any.
-        limit: rows at most.
-        status: only tasks of this status.
-        before: go on after this one.
-    """
-    branches = [
-        f"({branch} ORDER BY task_id DESC LIMIT %(limit)s)"
-        for each, branch in _BRANCHES.items()
-        if status in (None, each)
-    ]
-    query = f"""
-        SELECT {_SHOWN} FROM ({" UNION ALL ".join(branches)}) t
-        ORDER BY task_id DESC LIMIT %(limit)s
-        """
-    newest = UUID(int=2**128 - 1)
-    parameters = {"limit": limit, "before": before or newest}
-    with pool.connection() as connection:
-        cursor = connection.cursor(row_factory=dict_row)
-        return cursor.execute(query, parameters).fetchall()
-
-
-_BRANCHES: dict[int, LiteralString] = {
-    NEW: f"{_LIVE} FROM run r WHERE NOT r.scheduled AND r.token IS NULL AND r.id < %(before)s",
-    # What is under way is little, and is looked up as such, however much waits beside it.
-    PROCESSING: f"""{_LIVE} FROM (SELECT * FROM run WHERE token IS NOT NULL OFFSET 0) r
-        WHERE NOT r.scheduled AND r.id < %(before)s""",
-    COMPLETED: f"""{_CLOSED} WHERE h.closing AND h.outcome = 'completed'
-        AND h.run_id < %(before)s""",
-    ERROR: f"{_CLOSED} WHERE h.closing AND h.outcome <> 'completed' AND h.run_id < %(before)s",
-}
 
 
 def cancel(pool: Pool, run: UUID, *, firings: bool = False, by: str | None = None) -> bool:

@@ -25,7 +25,7 @@ def links(page: str, rel: str) -> list[str]:
 
 def listed(page: str) -> list[str]:
     """Return the ids of the runs that the rows of a page's table lead to, in their order."""
-    return re.findall(r'<th scope="row"[^>]*>\s*<a href="/ui/runs/([^"]+)"', page)
+    return re.findall(r'<th scope="row"[^>]*>\s*<a [^>]*href="/ui/runs/([^"]+)"', page)
 
 
 def forms(page: str) -> list[str]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import falcon
 
+from cluster.store.views import Row
 from webapp import parameters
 from webapp.problems import Problem
 
@@ -14,7 +15,6 @@ SIZE = 50
 """Rows of a page."""
 
 Key = TypeVar("Key")
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
