@@ -77,6 +77,14 @@ def test_a_change_before_the_first_firing_is_marked() -> None:
     assert marks == ["clocks go forward before this, on 2027-03-28 from 02:00 to 03:00"]
 
 
+def test_of_several_changes_between_two_firings_the_last_is_told() -> None:
+    """Once a year, in the week in which they change: in one year before that, in another after."""
+    found = shown("0 12 30 3 *", "2030-03-20T00:00", 2)
+    assert [each[0] for each in found] == ["03-30 12:00 CET", "03-30 12:00 CEST"]
+    assert found[0][2] == []
+    assert found[1][2] == ["clocks go forward before this, on 2031-03-30 from 02:00 to 03:00"]
+
+
 @pytest.mark.parametrize("text", ["@every 7h", "17 3 * * *", "@daily"])
 def test_where_clocks_never_change_nothing_is_marked(text: str) -> None:
     """UTC has no such days."""

@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 
 from cluster import schedule as schedules
 
-_HALVINGS = 40
-"""Of the time between two firings: fifty years become less than a millisecond."""
+_DAY = timedelta(days=1)
+_HALVINGS = 27
+"""Of a day: less than a millisecond is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,16 @@ def _changed(before: datetime, at: datetime, zone: ZoneInfo) -> Iterator[str]:
     was, is_now = before.astimezone(zone), at.astimezone(zone)
     if was.utcoffset() == is_now.utcoffset():
         return
-    early, late = before, at
+    # The last change of several: back to a day on which they stood differently, then halving.
+    early = late = at
+    while early.astimezone(zone).utcoffset() == is_now.utcoffset():
+        late, early = early, max(before, early - _DAY)
     for _ in range(_HALVINGS):
         middle = early + (late - early) / 2
-        if middle.astimezone(zone).utcoffset() == was.utcoffset():
-            early = middle
-        else:
+        if middle.astimezone(zone).utcoffset() == is_now.utcoffset():
             late = middle
+        else:
+            early = middle
     # Offsets change at whole seconds; `late` is the first moment of the new one, or just after.
     moment = late.replace(microsecond=0)
     until = (moment - timedelta(seconds=1)).astimezone(zone) + timedelta(seconds=1)
