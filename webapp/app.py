@@ -20,8 +20,11 @@ from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
 from webapp.kinds import Kind, KindRetry
 from webapp.login import Login, Logout
 from webapp.logs import RunLog, RunStack
+from webapp.pages.account import AccountPage
 from webapp.pages.actions import JobForms, KindForms, RunForms
+from webapp.pages.actions_log import ActionsPage
 from webapp.pages.job import JobPage
+from webapp.pages.kinds import KindPage, KindsPage
 from webapp.pages.live import Live
 from webapp.pages.run import RunPage
 from webapp.pages.tasks import TasksPage
@@ -104,7 +107,7 @@ def routes(
     live = Live(pool)
     app.add_route("/", live)
     app.add_route("/live", live, suffix="parts")
-    _add_pages(app, pool)
+    _add_pages(app, pool, catalogue)
     _add_forms(app, pool, catalogue, posted)
     app.add_static_route("/static", pages.STATIC)
     return app
@@ -118,11 +121,15 @@ def _add_runs(app: App, pool: Pool) -> None:
     app.add_route("/runs/{run:task}/stack", RunStack(pool))
 
 
-def _add_pages(app: App, pool: Pool) -> None:
+def _add_pages(app: App, pool: Pool, catalogue: Catalogue) -> None:
     """Add the pages of single things, and their lists."""
     app.add_route("/ui/jobs/{name}", JobPage(pool))
     app.add_route("/ui/runs/{run:task}", RunPage(pool))
     app.add_route("/ui/tasks", TasksPage(pool))
+    app.add_route("/ui/kinds", KindsPage(pool))
+    app.add_route("/ui/kinds/{name}", KindPage(pool, catalogue))
+    app.add_route("/ui/users/{user:user}", AccountPage(pool))
+    app.add_route("/ui/actions", ActionsPage(pool))
 
 
 def _add_forms(app: App, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:

@@ -43,22 +43,31 @@ def amend(connection: Connection[Any], action: UUID, **detail: Any) -> None:
 
 
 def page(
-    pool: Pool, limit: int, before: UUID | None = None, target: str | None = None
+    pool: Pool,
+    limit: int,
+    beyond: UUID | None = None,
+    target: str | None = None,
+    *,
+    newer: bool = False,
 ) -> list[dict[str, Any]]:
     """Return actions, newest first.
 
     Args:
         pool: any.
         limit: rows at most.
-        before: go on after this one.
+        beyond: go on after this one.
         target: only what was done to this.
+        newer: whether to go on to what is newer than that one, and not to what is older.
     """
     only: LiteralString = "AND target = %(target)s" if target is not None else ""
+    way, order = (">", "") if newer else ("<", "DESC")
     query = f"""
         SELECT id, uuid7_time(id) AS at, who, what, target, detail FROM action
-        WHERE id < %(before)s {only} ORDER BY id DESC LIMIT %(limit)s
+        WHERE id {way} %(beyond)s {only} ORDER BY id {order} LIMIT %(limit)s
         """
     newest = UUID(int=2**128 - 1)
-    parameters = {"limit": limit, "before": before or newest, "target": target}
+    parameters = {"limit": limit, "beyond": beyond or newest, "target": target}
     with pool.connection() as connection:
-        return connection.cursor(row_factory=dict_row).execute(query, parameters).fetchall()
+        cursor = connection.cursor(row_factory=dict_row)
+        rows = cursor.execute(query, parameters).fetchall()
+    return rows[::-1] if newer else rows

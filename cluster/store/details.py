@@ -79,3 +79,30 @@ def recent(pool: Pool, job: str, limit: int) -> list[Row]:
     with pool.connection() as connection:
         cursor = connection.cursor(row_factory=dict_row)
         return cursor.execute(query, {"job": job, "limit": limit}).fetchall()[::-1]
+
+
+COUNTED = 10_000
+"""Waiting tasks of a kind that are counted."""
+
+
+def kinds(pool: Pool, name: str | None = None) -> list[Row]:
+    """Return the kinds of tasks, or the one of that name, with what waits and is under way.
+
+    `waiting` is `COUNTED + 1` where more wait than are counted: of one kind ten thousand, of all
+    of them a tenth of that each.
+    """
+    query = """
+        SELECT j.name, j.function, j.description, j.settings - 'args' AS settings, j.max_running,
+            j.paused, j.settings -> 'args' AS args, w.waiting, u.running, now() AS now
+        FROM job j,
+            LATERAL (SELECT count(*) AS waiting FROM (SELECT FROM run r
+                WHERE r.job = j.name AND r.token IS NULL LIMIT %(counted)s + 1) r) w,
+            LATERAL (SELECT count(*) AS running FROM (
+                SELECT * FROM run WHERE token IS NOT NULL OFFSET 0) r WHERE r.job = j.name) u
+        WHERE j.schedule IS NULL AND (j.name = %(name)s OR %(name)s::text IS NULL)
+        ORDER BY j.name
+        """
+    counted = COUNTED if name is not None else COUNTED // 10
+    with pool.connection() as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        return cursor.execute(query, {"name": name, "counted": counted}).fetchall()

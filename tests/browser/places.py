@@ -17,6 +17,11 @@ PAGES: dict[str, tuple[str, ...]] = {
         "/ui/runs/{waiting}",
         "/ui/runs/{later}",
     ),
+    "/ui/tasks": ("/ui/tasks", "/ui/tasks?q=for*", "/ui/tasks?status=ERROR&kind=hold"),
+    "/ui/kinds": ("/ui/kinds",),
+    "/ui/kinds/{name}": ("/ui/kinds/greet", "/ui/kinds/hold"),
+    "/ui/users/{user:user}": ("/ui/users/{user}",),
+    "/ui/actions": ("/ui/actions",),
 }
 """Route to addresses of it, one for each face it has; `stock` fills in the braces."""
 ADDRESSES = tuple(address for addresses in PAGES.values() for address in addresses)

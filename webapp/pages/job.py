@@ -13,7 +13,7 @@ from cluster import schedule as schedules
 from cluster.database import Pool
 from cluster.store import details, views
 from webapp import pages, parameters, waiting
-from webapp.pages import firings, paging, picture, words
+from webapp.pages import actions_log, firings, paging, picture, words
 from webapp.problems import Problem
 
 _PLACES = 100
@@ -49,15 +49,17 @@ class JobPage:
         preview = _preview(job, asked)
         first = [firing.at for firing in preview["firings"][:1]]
         reason = waiting.gist(self._pool, job)
+        done = actions_log.recorded(self._pool, f"job:{name}")
         pages.show_live(
             request,
             response,
             "job.html",
-            [job | {"now": None, "elapsed_seconds": None}, reason, first, page.rows, recent],
+            [job | {"now": None, "elapsed_seconds": None}, reason, first, page.rows, recent, done],
             now=job["now"],
             job=job,
             base=f"/ui/jobs/{quote(name, safe='')}",
             reason=reason,
+            actions=done,
             changed=job["schedule"] != job["declared_schedule"],
             settings=words.settings(job),
             page=page,

@@ -63,3 +63,20 @@ def lanes(
 
 def _r(number: float) -> float:
     return round(number, 1)
+
+
+def steps(values: Sequence[int]) -> str:
+    """Return the path of a line that goes from value to value in steps, oldest on the left.
+
+    The bottom is zero or the least of them, the top the greatest.
+    """
+    if not values:
+        return ""
+    low, high = min(0, *values), max(values)
+    step = WIDTH / len(values)
+
+    def y(value: int) -> float:
+        return _r(HEIGHT * (1 - (value - low) / ((high - low) or 1)))
+
+    parts = [f"V{y(value)}H{_r((place + 1) * step)}" for place, value in enumerate(values)]
+    return f"M0 {y(values[0])}{''.join(parts)}"

@@ -10,7 +10,7 @@ from cluster.database import Pool
 from cluster.store import details
 from cluster.store.views import Row
 from webapp import pages, waiting
-from webapp.pages import picture
+from webapp.pages import actions_log, picture
 from webapp.problems import Problem
 
 _LANE = 16
@@ -35,15 +35,17 @@ class RunPage:
         if row is None:
             raise Problem(404, "unknown-run", f"There is no run {run}, or no more.")
         reason = waiting.gist(self._pool, row)
+        done = actions_log.recorded(self._pool, f"run:{run}")
         pages.show_live(
             request,
             response,
             "run.html",
-            [row | {"now": None, "elapsed_seconds": None}, reason, attempts],
+            [row | {"now": None, "elapsed_seconds": None}, reason, attempts, done],
             now=row["now"],
             run=row,
             attempts=attempts,
             reason=reason,
+            actions=done,
             question=_question(row),
             **_timeline(row, attempts),
         )
