@@ -56,7 +56,7 @@ class Job(_Shape):
     description: str
     """The first line of the function's docstring."""
     schedule: str
-    """A cron expression of five or six fields, an alias such as `@daily`, or `every 90s`."""
+    """A cron expression of five or six fields, an alias such as `@daily`, or `@every 90s`."""
     timezone: str
     """The IANA zone of the schedule."""
     state: Literal["running", "waiting", "paused"]

@@ -23,6 +23,7 @@ from webapp.logs import RunLog, RunStack
 from webapp.pages.account import AccountPage
 from webapp.pages.actions import JobForms, KindForms, RunForms
 from webapp.pages.actions_log import ActionsPage
+from webapp.pages.docs import Docs
 from webapp.pages.job import JobPage
 from webapp.pages.kinds import KindPage, KindsPage
 from webapp.pages.live import Live
@@ -101,7 +102,7 @@ def routes(
     app.add_route("/workers", Workers(pool))
     app.add_route("/health", Health())
     app.add_route("/health/ready", Ready(pool))
-    app.add_route("/openapi.json", Document(router))
+    _add_documentation(app, router)
     app.add_route("/login", Login(sessions))
     app.add_route("/logout", Logout())
     live = Live(pool)
@@ -130,6 +131,13 @@ def _add_pages(app: App, pool: Pool, catalogue: Catalogue) -> None:
     app.add_route("/ui/kinds/{name}", KindPage(pool, catalogue))
     app.add_route("/ui/users/{user:user}", AccountPage(pool))
     app.add_route("/ui/actions", ActionsPage(pool))
+
+
+def _add_documentation(app: App, router: openapi.Router) -> None:
+    """Add the document of the API, and the page made of it."""
+    document = Document(router)
+    app.add_route("/openapi.json", document)
+    app.add_route("/docs", Docs(document))
 
 
 def _add_forms(app: App, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:

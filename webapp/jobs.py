@@ -37,7 +37,7 @@ class JobChange(BaseModel):
     schedule: str | None = Field(
         None, max_length=LONGEST_SCHEDULE, json_schema_extra=openapi.no_default
     )
-    """A cron expression, an alias such as `@hourly`, or `every 90s`; null: the code's."""
+    """A cron expression, an alias such as `@hourly`, or `@every 90s`; null: the code's."""
 
     @field_validator("paused", mode="before")
     @classmethod
@@ -92,6 +92,7 @@ class Job:
             "Pause": {"paused": True},
             "Resume": {"paused": False},
             "Another schedule": {"schedule": "@hourly"},
+            "Every so often": {"schedule": "@every 90s"},
             "The code's schedule again": {"schedule": None},
         },
     )

@@ -18,7 +18,7 @@ from webapp import document, openapi
 from webapp.app import routes
 from webapp.known_problems import ALWAYS, KNOWN
 
-PAGES = ("/", "/ui", "/login", "/logout", "/static", "/docs", "/openapi.json")
+PAGES = ("/", "/live", "/ui", "/login", "/logout", "/static", "/docs", "/openapi.json")
 """What is for people, and the document itself."""
 
 SENT_BY_THE_SERVER = {

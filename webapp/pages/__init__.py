@@ -6,6 +6,7 @@ next to nothing while nothing happens; what only the time moves, the script move
 """
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -152,6 +153,7 @@ _templates.filters |= {
     "duration": clock.duration,
     "iso": clock.iso,
     "mark_paths": marks.mark_paths,
+    "quoted": shlex.quote,
     "tally": marks.tally,
     "when": clock.when,
     "whole": clock.whole,

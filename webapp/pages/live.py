@@ -2,9 +2,8 @@
 
 import random
 import time
-from collections.abc import Mapping
 from datetime import datetime
-from uuid import UUID
+from typing import Any
 
 import falcon
 
