@@ -68,9 +68,14 @@ def actor(response: falcon.Response) -> Any:
 
 def answer(response: falcon.Response, page: str) -> None:
     """Answer with a page that is rendered already."""
+    as_page(response)
+    response.text = page
+
+
+def as_page(response: falcon.Response) -> None:
+    """Say that the answer is HTML, of which the browser may load and run nothing but ours."""
     response.content_type = falcon.MEDIA_HTML
     response.set_headers(_HEADERS)
-    response.text = page
 
 
 def show_live(

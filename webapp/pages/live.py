@@ -60,15 +60,15 @@ class Live:
         seen = self._snapshots.get()
         has = request.get_header("If-None-Match", default="").removeprefix("W/").strip('"')
         changed = seen.changed(has)
-        pages.keep_fresh(response, seen.etag, seen.clock)
         response.set_header(
             "Ronin-Poll-Milliseconds", str(self._pace.next(seen.serves - seen.age, seen.serves))
         )
         if changed:
-            response.content_type = falcon.MEDIA_HTML
+            pages.as_page(response)
             response.data = b"".join(self._part(seen, name) for name in changed)
         else:
             response.status = falcon.HTTP_304
+        pages.keep_fresh(response, seen.etag, seen.clock)
 
     def _part(self, seen: Snapshot, name: str) -> bytes:
         """Return a part as it was first shown in this state; the script moves its times."""
