@@ -106,7 +106,27 @@ def test_a_bar_lies_where_its_times_say() -> None:
     assert found.base == datetime(2026, 11, 21, 16, tzinfo=UTC).timestamp()
     assert found.lanes[0].path(ended, found.base) == "M4800.0 2h20.5v10h-20.5z"
     assert (found.x(running), found.width(running, NOW)) == (4820, 10)
-    assert found.left(NOW) == 4830 - 3600
+    assert found.left(NOW) == 4830 - found.span
+
+
+@pytest.mark.parametrize(("begun", "span"), [(10, 300), (200, 300), (500, 900), (3000, 3600)])
+def test_the_window_is_as_narrow_as_the_history_is_short(begun: float, span: int) -> None:
+    """So that the first minutes of a cluster can be seen."""
+    assert drawn(a_bar(begun, 1)).span == span
+
+
+def test_the_axis_names_full_minutes() -> None:
+    """Where they are, and none at the very edges."""
+    found = drawn(a_bar(3000, 1))
+
+    assert [f"{at:%H:%M}" for _, at in found.ticks(NOW)] == [
+        "16:30",
+        "16:40",
+        "16:50",
+        "17:00",
+        "17:10",
+    ]
+    assert found.ticks(NOW)[0][0] == round(100 * 570 / 3600, 2)
 
 
 def test_every_outcome_has_a_shape_of_its_own() -> None:

@@ -6,7 +6,7 @@ same picture at any moment: what moves is the window over it, and the ends of wh
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from cluster.store.glance import Glance
@@ -14,8 +14,11 @@ from webapp.pages.marks import words
 
 _SAMPLE = (16.0, 10.0)
 
-SPAN = 3600
-"""Seconds that the window shows."""
+_HOUR = 3600
+_SPANS = {300: 60, 900: 300, _HOUR: 600}
+"""Seconds that the window may show, and between two marks on its axis; the script has the same."""
+_MARGIN = 3
+"""Percent of the axis at either end without a mark."""
 LANES = 60
 """Lanes of workers who are here, at most."""
 GONE = 10
@@ -118,19 +121,35 @@ class Lanes:
 
     Attributes:
         base: seconds since 1970 of where x is 0.
+        span: seconds that the window shows: as few as hold all bars, so that a cluster that has
+            just begun can be seen.
         lanes: from the top.
         hidden: workers that have no lane any more.
         cut: some runs have no bar.
     """
 
     base: int
+    span: int
     lanes: list[Lane]
     hidden: int
     cut: bool
 
     def left(self, now: datetime) -> float:
         """Return the left edge of the window."""
-        return round(now.timestamp() - SPAN - self.base, 1)
+        return round(now.timestamp() - self.span - self.base, 1)
+
+    def ticks(self, now: datetime) -> list[tuple[float, datetime]]:
+        """Return the marks of the axis: percent from the left, and the moment."""
+        left, step = now.timestamp() - self.span, _SPANS[self.span]
+        first = int(-(-left // step) * step)
+        found = [
+            (100 * (at - left) / self.span, at) for at in range(first, first + self.span, step)
+        ]
+        return [
+            (round(place, 2), datetime.fromtimestamp(at, UTC))
+            for place, at in found
+            if _MARGIN <= place <= 100 - _MARGIN
+        ]
 
     def x(self, bar: Bar) -> float:
         """Return the left edge of a bar."""
@@ -142,7 +161,7 @@ class Lanes:
 
     def grid(self, height: int) -> str:
         """Return a vertical line every ten minutes."""
-        return "".join(f"M{x} 0v{height}" for x in range(0, 3 * SPAN, _GRID))
+        return "".join(f"M{x} 0v{height}" for x in range(0, 3 * _HOUR, _GRID))
 
 
 def lanes(seen: Glance) -> Lanes:
@@ -154,8 +173,12 @@ def lanes(seen: Glance) -> Lanes:
         bars.setdefault(row["worker"], []).append(row)
     gone = sorted(set(bars) - here, key=lambda name: (_last(bars[name]), name), reverse=True)
     shown = [*sorted(here)[:LANES], *gone[:GONE]]
+    # By the minute in which the hour began, so that all who look in one minute agree.
+    oldest = min((row["started_at"] for row in runs), default=seen.since)
+    age = _HOUR - (oldest - seen.since).total_seconds()
     return Lanes(
-        base=int(seen.since.timestamp()) // SPAN * SPAN,
+        base=int(seen.since.timestamp()) // _HOUR * _HOUR,
+        span=next((span for span in _SPANS if age + 60 <= span), _HOUR),
         lanes=[Lane(name, name not in here, list(_packed(bars[name]))) for name in shown],
         hidden=len(bars) - len(shown),
         cut=seen.cut,

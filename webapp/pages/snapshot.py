@@ -15,7 +15,7 @@ EVERY = 1.0
 _PART = 10
 """A snapshot serves that many times as long as it took: so on a machine that has much else to do,
 and on a slow database, looking stays a small part of what a process does."""
-_LONGEST = 5.0
+_LONGEST = 10.0
 """Seconds that one serves at most."""
 
 Parts = dict[str, object]

@@ -56,9 +56,11 @@
 
   // -- The lanes: a window that goes with the time, and bars that grow ---------------------------
   const SPANS = [[60, 600], [15, 300], [5, 60]]; // minutes shown, seconds between two marks
-  let [minutes, step] = SPANS.find(([each]) => String(each) === kept("span")) || SPANS[0];
+  let chosen = kept("span"); // minutes, once the reader has said so
   function slide(picture) {
     const base = Number(picture.dataset.base);
+    const [minutes, step] = SPANS.find(([each]) => String(each) === chosen) ||
+      SPANS.find(([each]) => each * 60 === Number(picture.dataset.span)) || SPANS[0];
     const rest = calm.matches ? step / 10 : 1; // seconds; for who wants no motion, now and then
     const edge = Math.ceil(now() / 1000 / rest) * rest - base;
     const span = minutes * 60;
@@ -68,10 +70,10 @@
     for (const bar of picture.querySelectorAll("rect.running")) {
       bar.setAttribute("width", Math.max(now() / 1000 - base - Number(bar.getAttribute("x")), 0));
     }
-    axis(picture.querySelector(".axis"), base + edge, span);
-    choices(picture.querySelector(".choice"));
+    axis(picture.querySelector(".axis"), base + edge, span, step);
+    choices(picture.querySelector(".choice"), minutes);
   }
-  function axis(svg, right, span) {
+  function axis(svg, right, span, step) {
     if (!svg) return;
     svg.dataset.own = "";
     const marks = [];
@@ -86,26 +88,29 @@
     }
     svg.replaceChildren(...marks);
   }
-  function choices(group) {
-    if (!group || "own" in group.dataset) return;
+  function choices(group, minutes) {
+    if (!group) return;
+    if (!("own" in group.dataset)) offer(group);
+    for (const each of group.children) {
+      each.setAttribute("aria-pressed", String(each.value === String(minutes)));
+    }
+  }
+  function offer(group) {
     group.dataset.own = "";
     group.hidden = false;
-    const buttons = SPANS.map((span) => {
+    for (const [minutes] of SPANS) {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = `${span[0]} min`;
-      button.setAttribute("aria-pressed", String(span[0] === minutes));
+      button.value = String(minutes);
+      button.textContent = `${minutes} min`;
       button.addEventListener("click", () => {
-        [minutes, step] = span;
-        keep("span", minutes);
-        for (const each of buttons) each.setAttribute("aria-pressed", String(each === button));
+        chosen = button.value;
+        keep("span", chosen);
         tick();
       });
-      return button;
-    });
-    group.append(...buttons);
+      group.append(button);
+    }
   }
-
   function kept(name) { // in this tab; some browsers forbid it
     try { return sessionStorage.getItem(name); } catch { return null; }
   }
