@@ -8,9 +8,11 @@ from pydantic import ValidationError
 
 from cluster.job import Catalogue
 from webapp import bodies, new_tasks
+from webapp.problems import Problem
 
 _ARGUMENT = "args."
-_OWN = ("name", "priority", "run_at", "idempotency_key")
+_SEEN = ("name", "priority", "run_at")
+_OWN = (*_SEEN, "idempotency_key")
 _WITHOUT_ZONE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+")
 _Schema = Mapping[str, Any]
 
@@ -49,6 +51,23 @@ def read(catalogue: Catalogue, kind: str, fields: Mapping[str, str]) -> dict[str
     except ValidationError as error:
         raise bodies.invalid(bodies.complaints(error)) from error
     return new_tasks.asked(catalogue, task)
+
+
+def by_field(catalogue: Catalogue, kind: str, problem: Problem) -> dict[str, str]:
+    """Return what is wrong by the fields that a person sees; nothing if that is not all.
+
+    A complaint about a part of a value, such as `args.many.0`, is one about its field.
+    """
+    arguments = new_tasks.known(catalogue, kind).arguments.names
+    seen = {*_SEEN, *(f"{_ARGUMENT}{name}" for name in arguments)}
+    found: dict[str, str] = {}
+    for each in problem.more.get("errors", ()):
+        parts = each["field"].split(".")
+        field = ".".join(parts[:2] if each["field"].startswith(_ARGUMENT) else parts)
+        if field not in seen:
+            return {}
+        found[field] = each["reason"]
+    return found
 
 
 def _own(given: dict[str, Any], field: str, text: str) -> None:

@@ -1,5 +1,6 @@
 """Forms: what a person fills in is checked as what a program sends, and answered with pages."""
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -203,6 +204,48 @@ def test_a_body_that_is_no_form_of_ours_is_refused(
     assert answer.problem
 
 
+def test_a_person_gets_the_form_again(web: TaskWeb, pool: Pool) -> None:
+    """With what they typed, and beside each wrong field the reason."""
+    given = {
+        "name": "<mine>",
+        "priority": "high",
+        "args.text": "\n<b>text",
+        "args.count": "x",
+        "args.size": "large",
+        "args.many": '["a"]',
+        "run_at": "2100-01-31T12:00",
+    }
+    answer = create(web, given, BROWSER)
+
+    assert answer.status == 422
+    assert answer.headers["content-type"].startswith("text/html")
+    reasons = dict(
+        re.findall(r'id="([\w-]+)-error" class="error" role="alert">([^<]+)<', answer.body)
+    )
+    assert reasons == {"priority": "a whole number", "arg-2": "a whole number"}
+    for field in ("priority", "args.count"):
+        assert re.search(rf'name="{field}"[^>]* aria-invalid="true"', answer.body)
+    for kept in (
+        'value="&lt;mine&gt;"',
+        'value="high"',
+        ">\n\n&lt;b&gt;text</textarea>",
+        '<option value="large" selected>',
+        "[&#34;a&#34;]</textarea>",
+        'value="2100-01-31T12:00"',
+    ):
+        assert kept in answer.body
+    assert query(pool, "SELECT FROM run") == []
+
+
+def test_a_complaint_about_a_part_stands_at_its_field(web: TaskWeb) -> None:
+    """The field is what a person can mend."""
+    answer = create(web, {"args.many": '["a"]'}, BROWSER)
+
+    assert answer.status == 422
+    assert len(re.findall(r'role="alert"', answer.body)) == 1
+    assert re.search(r'name="args.many"[^>]* aria-invalid="true"', answer.body)
+
+
 def test_a_person_gets_a_page_that_says_what_is_wrong(web: TaskWeb) -> None:
     """It names the fields, keeps what was typed harmless, and leads back to where they were."""
     came = {**BROWSER, "Referer": "http://localhost/ui/kinds/typed?again=1"}
@@ -221,7 +264,7 @@ def test_a_person_gets_a_page_that_says_what_is_wrong(web: TaskWeb) -> None:
 )
 def test_a_page_leads_back_to_us_only(web: TaskWeb, referer: str) -> None:
     """Whatever the browser says where it came from."""
-    answer = create(web, {"args.count": "x"}, {**BROWSER, "Referer": referer})
+    answer = create(web, {"args.nosuch": "x"}, {**BROWSER, "Referer": referer})
 
     assert '<a href="/">Back</a>' in answer.body
 

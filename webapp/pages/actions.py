@@ -8,8 +8,10 @@ import falcon
 
 from cluster.database import Pool
 from cluster.job import Catalogue
-from webapp import bodies, jobs, kinds, runs, task_form, tasks
+from webapp import bodies, jobs, kinds, runs, task_form, tasks, visits
 from webapp.access import actor
+from webapp.pages.kinds import KindPage
+from webapp.problems import Problem
 
 
 class JobForms:
@@ -84,6 +86,7 @@ class KindForms:
         self._pool = pool
         self._catalogue = catalogue
         self._posted = posted
+        self._page = KindPage(pool, catalogue)
 
     def on_post_pause(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
         """Start none of its tasks until it is resumed."""
@@ -104,10 +107,18 @@ class KindForms:
         _see(response, "kinds", name)
 
     def on_post_tasks(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
-        """Ask for a task, and show it."""
+        """Ask for a task, and show it; or the form again, with what is wrong."""
         fields = bodies.form(request)
         kinds.find(self._pool, name)
-        asked = task_form.read(self._catalogue, name, fields)
+        try:
+            asked = task_form.read(self._catalogue, name, fields)
+        except Problem as problem:
+            wrong = task_form.by_field(self._catalogue, name, problem)
+            if not wrong or not visits.wants_page(request):
+                raise
+            response.status = falcon.HTTP_422
+            self._page.show(response, name, fields, wrong)
+            return
         (made,) = tasks.enqueue(self._pool, [asked], self._posted, actor(request))
         _see(response, "runs", made.id)
 

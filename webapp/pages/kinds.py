@@ -1,5 +1,7 @@
 """The pages of the kinds of tasks: what there is, what has failed, and a form for a new task."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -43,6 +45,26 @@ class KindPage:
         Raises:
             Problem: 404 unknown kind.
         """
+        self.show(response, name)
+
+    def show(
+        self,
+        response: falcon.Response,
+        name: str,
+        given: Mapping[str, str] = MappingProxyType({}),
+        wrong: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Answer with the page, and what stands in its form.
+
+        Args:
+            response: of the request.
+            name: of the kind.
+            given: what somebody has filled in, by field.
+            wrong: what is wrong with it, by field.
+
+        Raises:
+            Problem: 404 unknown kind.
+        """
         found = [] if "\x00" in name else details.kinds(self._pool, name)
         if not found:
             raise Problem(404, "unknown-kind", f"There is no kind of tasks called {name!r}.")
@@ -56,6 +78,8 @@ class KindPage:
             actions=actions_log.recorded(self._pool, f"kind:{name}"),
             inputs=inputs(self._schema(kind)),
             failed=search.page(self._pool, _FAILED, search.Wanted(tasks.ERROR, name)),
+            given=given,
+            wrong=wrong,
             # The same form sent twice makes one task.
             key=str(uuid4()),
         )
