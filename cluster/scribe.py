@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
+import psycopg
+
 from cluster import log, voice, where
 from cluster.database import Pool
 from cluster.runner import Attempt
@@ -87,7 +89,9 @@ class Scribe:
     def _loop(self) -> None:
         while not self._stopping.is_set():
             self._work.wait()
-            self._stopping.wait(min(_GATHER_SECONDS * 2**self._failures, _LONGEST_SECONDS))
+            self._stopping.wait(
+                min(_GATHER_SECONDS * 2 ** min(self._failures, 9), _LONGEST_SECONDS)
+            )
             self._work.clear()  # before the look at what it may have been set for
             self._turn()
         while self._unwritten:
@@ -154,7 +158,8 @@ class Scribe:
         """Note that nothing can be written, and drop what would be too much to keep."""
         if self._failures in (0, 10) or self._failures % 100 == 0:
             reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
-            self._log.warning("what runs say can't be written", reason=reason)
+            unexpected = not isinstance(error, psycopg.Error)
+            self._log.warning("what runs say can't be written", reason=reason, exc_info=unexpected)
         self._failures += 1
         size = self.unwritten
         for each in list(self._unwritten):

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from cluster import Run, database, voice
+from cluster import Run, database, scribe, voice
 from cluster.database import Pool
 from cluster.scribe import MOST_BYTES
 from cluster.store import voices
@@ -244,6 +244,20 @@ def test_what_cannot_be_written_is_bounded() -> None:
         for _ in range(300):
             runs.perform(lambda: voice.say("x" * KEPT_BYTES))
         eventually(lambda: MOST_BYTES // 2 < runs.scribe.unwritten <= MOST_BYTES)
+
+
+def test_an_outage_may_be_as_long_as_it_likes(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the thousandth try there is another one."""
+    monkeypatch.setattr(scribe, "_LONGEST_SECONDS", 0.0)
+    nowhere = database.pool("host=/nowhere", "ronin jobs", size=1, timeout=0.001)
+    with nowhere:
+        runs = Listening(nowhere)
+        runs.scribe.start()
+        runs.perform(lambda: voice.say("a line"))
+        told = [0, 10, *range(100, 1300, 100)]
+        eventually(lambda: caplog.text.count("can't be written") >= len(told), within=60)
 
 
 def test_a_chunk_that_is_written_twice_is_there_once(pool: Pool) -> None:
