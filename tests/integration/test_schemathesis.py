@@ -54,8 +54,8 @@ def claims(pool: Pool) -> list[Claim]:
     execute(pool, "UPDATE run SET spread = '0'")
     ran, runs = taken(pool, "wait", "audit-ledger", worker=worker)
     end(pool, ran, "failed", catalogue.get(ran.job), error="no")
-    asked(pool, 12, kind="count-words", args={"text": "to be or not to be"}, name="words")
-    done, lost, *held = taken(pool, "count-words", worker=worker, free=11)
+    asked(pool, 16, kind="count-words", args={"text": "to be or not to be"}, name="words")
+    done, lost, *held = taken(pool, "count-words", worker=worker, free=15)
     end(pool, done, "completed", catalogue.get("count-words"), value='{"words": 6}')
     end(pool, lost, "failed", catalogue.get("count-words"), error="no", final=True)
     return [*held, runs, lost]
