@@ -105,9 +105,6 @@ def routes(
     _add_documentation(app, router)
     app.add_route("/login", Login(sessions))
     app.add_route("/logout", Logout())
-    live = Live(pool)
-    app.add_route("/", live)
-    app.add_route("/live", live, suffix="parts")
     _add_pages(app, pool, catalogue)
     _add_forms(app, pool, catalogue, posted)
     app.add_static_route("/static", pages.STATIC)
@@ -123,7 +120,10 @@ def _add_runs(app: App, pool: Pool) -> None:
 
 
 def _add_pages(app: App, pool: Pool, catalogue: Catalogue) -> None:
-    """Add the pages of single things, and their lists."""
+    """Add the live page, those of single things, and their lists."""
+    live = Live(pool)
+    app.add_route("/", live)
+    app.add_route("/live", live, suffix="parts")
     app.add_route("/ui/jobs/{name}", JobPage(pool))
     app.add_route("/ui/runs/{run:task}", RunPage(pool))
     app.add_route("/ui/tasks", TasksPage(pool))
@@ -145,7 +145,8 @@ def _add_forms(app: App, pool: Pool, catalogue: Catalogue, posted: threading.Con
     job, run, kind = JobForms(pool), RunForms(pool, posted), KindForms(pool, catalogue, posted)
     for verb in ("run", "pause", "resume", "schedule", "reset"):
         app.add_route(f"/ui/jobs/{{name}}/{verb}", job, suffix=verb)
-    app.add_route("/ui/runs/{run:task}/cancel", run, suffix="cancel")
+    for verb in ("cancel", "stack"):
+        app.add_route(f"/ui/runs/{{run:task}}/{verb}", run, suffix=verb)
     app.add_route("/ui/tasks/{run:task}/retry", run, suffix="retry")
     for verb in ("pause", "resume", "retry", "tasks"):
         app.add_route(f"/ui/kinds/{{name}}/{verb}", kind, suffix=verb)

@@ -54,13 +54,7 @@ class RunStack:
         Raises:
             Problem: 404 unknown run, 409 nobody performs it, or a remote worker does.
         """
-        asked = questions.ask(self._pool, run)
-        if asked is None:
-            state = find(self._pool, run)["state"]
-            raise Problem(409, "run-not-running", f"Nobody performs the run now: it is {state}.")
-        if not asked:
-            detail = "A remote worker performs the run, and these can't be asked where it is."
-            raise Problem(409, "run-remote", detail)
+        ask(self._pool, run)
         bodies.answer(response, questions.last(self._pool, run), falcon.HTTP_202)
 
     @describes(
@@ -79,3 +73,18 @@ class RunStack:
             find(self._pool, run)
             raise Problem(404, "not-asked", "Nobody has asked where the run is: POST does.")
         bodies.answer(response, found)
+
+
+def ask(pool: Pool, run: UUID) -> None:
+    """Ask where a run is.
+
+    Raises:
+        Problem: 404 unknown run, 409 nobody performs it, or a remote worker does.
+    """
+    asked = questions.ask(pool, run)
+    if asked is None:
+        state = find(pool, run)["state"]
+        raise Problem(409, "run-not-running", f"Nobody performs the run now: it is {state}.")
+    if not asked:
+        detail = "A remote worker performs the run, and these can't be asked where it is."
+        raise Problem(409, "run-remote", detail)

@@ -7,7 +7,9 @@ from uuid import uuid4
 import pytest
 
 from cluster.database import Pool
-from cluster.store import jobs, tasks
+from cluster.run import Claim
+from cluster.store import jobs, questions, tasks, voices
+from cluster.voice import Chunk
 from tests.integration.builders import (
     TaskWeb,
     a_job,
@@ -187,3 +189,85 @@ def test_a_run_of_a_job_that_is_no_more_declared_has_a_page(web: TaskWeb, pool: 
     run = value(pool, "SELECT id FROM run")
     execute(pool, "DELETE FROM job WHERE name = 'tick'")
     assert "tick" in seen(web, f"/ui/runs/{run}")
+
+
+def say(pool: Pool, claim: Claim, *texts: str) -> None:
+    """Write down what an attempt says."""
+    chunks = [Chunk(number, text, len(text)) for number, text in enumerate(texts)]
+    voices.write(pool, [voices.Said(claim, chunks, 0)])
+
+
+def test_what_an_attempt_says_is_shown_while_it_runs(web: TaskWeb, pool: Pool) -> None:
+    """As text, in its order; and the tag changes with each word, so that the page follows."""
+    (task,) = asked(pool)
+    (claim,) = taken(pool)
+    assert 'id="log"' not in seen(web, f"/ui/runs/{task}")
+    before = web.get(f"/ui/runs/{task}").headers["etag"]
+    say(pool, claim, "first\n", f"second {HOSTILE}\n")
+
+    page = seen(web, f"/ui/runs/{task}")
+
+    assert HOSTILE not in page
+    assert f"first\nsecond {HOSTILE}\n" in unescape(page)
+    assert web.get(f"/ui/runs/{task}").headers["etag"] != before
+
+
+def test_the_logs_of_the_newest_attempts_are_shown(web: TaskWeb, pool: Pool) -> None:
+    """Three of them, for each may be long; all are told elsewhere."""
+    (task,) = asked(pool, max_retries=9)
+    for number in range(1, 6):
+        (claim,) = taken(pool)
+        say(pool, claim, f"word {number}\n")
+        end(pool, claim, "failed")
+        due(pool)
+
+    page = seen(web, f"/ui/runs/{task}")
+
+    assert re.findall(r"word \d", page) == ["word 3", "word 4", "word 5"]
+    assert f'href="/runs/{task}/log"' in page
+    assert len(web.get(f"/runs/{task}/log").body) == 5
+
+
+def test_a_run_under_way_can_be_asked_where_it_is(web: TaskWeb, pool: Pool) -> None:
+    """By a form; the answer comes with a later look, and stays when the run is over."""
+    (task,) = asked(pool)
+    (claim,) = taken(pool)
+    path = f"/ui/runs/{task}"
+    assert f"{path}/stack" in forms(seen(web, path))
+
+    answer = web.ask(
+        "POST",
+        f"{path}/stack",
+        headers={
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Sec-Fetch-Site": "same-origin",
+        },
+    )
+    assert (answer.status, answer.headers["location"]) == (303, path)
+    assert "Asked at" in seen(web, path)
+
+    (question,) = questions.unanswered(pool, [claim.token])
+    questions.answer(pool, [(question, f"File {HOSTILE}, line 7")])
+    page = seen(web, path)
+    assert HOSTILE not in page
+    assert f"File {HOSTILE}, line 7" in unescape(page)
+
+    end(pool, claim, "completed")
+    over = seen(web, path)
+    assert "line 7" in over
+    assert f"{path}/stack" not in forms(over)
+
+
+def test_a_run_that_nobody_performs_can_not_be_asked(web: TaskWeb, pool: Pool) -> None:
+    """The form is not there, and whoever sends it all the same is told why."""
+    (task,) = asked(pool)
+    path = f"/ui/runs/{task}"
+    assert f"{path}/stack" not in forms(seen(web, path))
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Sec-Fetch-Site": "same-origin",
+        "Accept": "text/html",
+    }
+    answer = web.ask("POST", f"{path}/stack", headers=headers)
+    assert answer.status == 409
+    assert "Nobody performs the run" in answer.body

@@ -8,7 +8,7 @@ import falcon
 
 from cluster.database import Pool
 from cluster.job import Catalogue
-from webapp import bodies, jobs, kinds, runs, task_form, tasks, visits
+from webapp import bodies, jobs, kinds, logs, runs, task_form, tasks, visits
 from webapp.access import actor
 from webapp.pages.kinds import KindPage
 from webapp.problems import Problem
@@ -60,7 +60,7 @@ class JobForms:
 
 
 class RunForms:
-    """`POST /ui/runs/{id}/cancel` and `POST /ui/tasks/{id}/retry`."""
+    """`POST /ui/runs/{id}/cancel`, `…/stack`, and `POST /ui/tasks/{id}/retry`."""
 
     def __init__(self, pool: Pool, posted: threading.Condition) -> None:
         self._pool = pool
@@ -70,6 +70,12 @@ class RunForms:
         """Stop it wherever it is."""
         bodies.form(request)
         runs.cancel(self._pool, run, actor(request))
+        _see(response, "runs", run)
+
+    def on_post_stack(self, request: falcon.Request, response: falcon.Response, run: UUID) -> None:
+        """Ask where it is now; the page shows the answer when it is there."""
+        bodies.form(request)
+        logs.ask(self._pool, run)
         _see(response, "runs", run)
 
     def on_post_retry(self, request: falcon.Request, response: falcon.Response, run: UUID) -> None:

@@ -1,18 +1,21 @@
 """The page of a run: a task, or what a schedule has made, from its first attempt to its last."""
 
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
 import falcon
 
 from cluster.database import Pool
-from cluster.store import details
+from cluster.store import details, questions, voices
 from cluster.store.views import Row
 from webapp import pages, waiting
 from webapp.pages import actions_log, picture
 from webapp.problems import Problem
 
+_LOGS = 3
+"""Newest attempts whose log is shown; each is 64 KiB at most."""
 _LANE = 16
 """Height of an attempt in the picture, in units of its view box."""
 
@@ -35,20 +38,33 @@ class RunPage:
         if row is None:
             raise Problem(404, "unknown-run", f"There is no run {run}, or no more.")
         reason = waiting.gist(self._pool, row)
+        said = _said(voices.log(self._pool, run))
+        asked = questions.last(self._pool, run)
         done = actions_log.recorded(self._pool, f"run:{run}")
         pages.show_live(
             request,
             response,
             "run.html",
-            [row | {"now": None, "elapsed_seconds": None}, reason, attempts, done],
+            [row | {"now": None, "elapsed_seconds": None}, reason, attempts, done, said, asked],
             now=row["now"],
             run=row,
             attempts=attempts,
+            said=said,
+            asked=asked,
             reason=reason,
             actions=done,
             question=_question(row),
             **_timeline(row, attempts),
         )
+
+
+def _said(chunks: list[Row]) -> list[tuple[int, str]]:
+    """Return what the newest attempts have said, the oldest of them first."""
+    texts = {
+        attempt: "".join(chunk["text"] for chunk in some)
+        for attempt, some in groupby(chunks, key=lambda chunk: chunk["attempt"])
+    }
+    return list(texts.items())[-_LOGS:]
 
 
 def _question(row: Row) -> str:
