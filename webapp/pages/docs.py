@@ -72,7 +72,8 @@ class Docs:
 
 
 def _groups(api: Json) -> Iterator[Json]:
-    """Yield the tags, each with its operations."""
+    """Yield the tags, each with its operations; of answers that look alike, one has an example."""
+    first: dict[str, str] = {}
     for tag in api["tags"]:
         found = [
             _operation(api, path, method, operation)
@@ -80,6 +81,10 @@ def _groups(api: Json) -> Iterator[Json]:
             for method, operation in item.items()
             if tag["name"] in operation["tags"]
         ]
+        for operation in found:
+            for answer in operation["answers"]:
+                place = first.setdefault(answer["type"], operation["id"])
+                answer["like"] = place if place != operation["id"] else ""
         yield {**tag, "id": tag["name"].replace(" ", "-"), "operations": found}
 
 
