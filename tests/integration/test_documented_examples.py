@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import jobs as shipped
 from cluster.database import Pool
 from cluster.job import catalogue
-from tests.integration.builders import TaskWeb, execute
+from tests.integration.builders import TaskWeb, taken
 from tests.integration.documented import Json, bodies, document_of, operations
 
 
@@ -23,12 +23,15 @@ class Fresh(TaskWeb):
             return path
         task = self.task(kind="count-words", args={"text": "to be or not to be"}).body["task_id"]
         if "token" in body:
-            execute(self.pool, "UPDATE run SET not_before = now() WHERE id = %s", task)
             (claim,) = self.post("/tasks/claim", {"worker": "w", "kinds": ["count-words"]}).body
             body["token"] = claim["token"]
             task = claim["task_id"]
         if path.endswith("/retry"):
             self.ask("DELETE", f"/tasks/{task}")
+        if path.endswith("/stack"):
+            (held,) = taken(self.pool, "count-words", free=1)
+            task = str(held.id)
+            self.post(f"/runs/{task}/stack")
         return path.replace("{task_id}", task).replace("{run_id}", task)
 
 

@@ -1,6 +1,7 @@
 """A client that knows the document alone, and asks what it allows, and what it does not."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
 from http import HTTPStatus
@@ -54,20 +55,21 @@ def claims(pool: Pool) -> list[Claim]:
     execute(pool, "UPDATE run SET spread = '0'")
     ran, runs = taken(pool, "wait", "audit-ledger", worker=worker)
     end(pool, ran, "failed", catalogue.get(ran.job), error="no")
-    asked(pool, 16, kind="count-words", args={"text": "to be or not to be"}, name="words")
-    done, lost, *held = taken(pool, "count-words", worker=worker, free=15)
+    asked(pool, 20, kind="count-words", args={"text": "to be or not to be"}, name="words")
+    done, lost, *held = taken(pool, "count-words", worker=worker, free=19)
     end(pool, done, "completed", catalogue.get("count-words"), value='{"words": 6}')
     end(pool, lost, "failed", catalogue.get("count-words"), error="no", final=True)
     return [*held, runs, lost]
 
 
 def knowing(api: Json, claims: list[Claim]) -> Json:
-    """Return the document with ids and tokens that are there, of its own for each operation."""
+    """Return the document with ids and tokens that are there, other ones for each path."""
     api, (*held, lost) = deepcopy(tight(api)), claims
+    of_path: dict[str, Claim] = defaultdict(held.pop)
     for path, _, operation in operations(api):
         wanted = [each for each in operation["parameters"] if each["name"] in ("task_id", "run_id")]
         for parameter in wanted:
-            claim = lost if path.endswith("/retry") else held.pop()
+            claim = lost if path.endswith("/retry") else of_path[path]
             parameter["schema"] = {"anyOf": [{"enum": [str(claim.id)]}, parameter["schema"]]}
             parameter["example"] = str(claim.id)
             for example in bodies(operation):
