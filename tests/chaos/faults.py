@@ -251,9 +251,12 @@ def _told_to_leave(fleet: Fleet, instance: str, *whom: str) -> None:
     """Excuse what comes of TERM to a master.
 
     gunicorn's master waits for its workers by the host's clock: where that jumps forward it kills
-    them at once, and their runs have crashed.
+    them at once: their runs have crashed, and requests are not answered.
     """
     outcomes = (INTERRUPTED, CRASHED) if instance == JUMPING else (INTERRUPTED,)
+    if instance == JUMPING:
+        dropped = fleet.diary.excuse(f"{_name(fleet, instance)}:", DROPPED)
+        fleet.diary.end(dropped, RECOVERY_SECONDS)
     for each in whom:
         fleet.diary.excuse(each, *outcomes)
 
