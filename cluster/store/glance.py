@@ -17,7 +17,7 @@ OUTCOMES = 20
 """Last outcomes of each job."""
 COUNTED = 1000
 """Waiting tasks of a kind that are counted; more are "1,000 and more"."""
-RUNS = 300
+RUNS = 250
 """Runs of the picture, those under way first, then those that ended last."""
 RUNS_OF_ONE = 60
 """Runs of one job or kind that ended and are in the picture."""
