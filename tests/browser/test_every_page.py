@@ -83,6 +83,10 @@ def test_page_is_whole_without_a_script(
     )
 
 
+_PARTS = 8
+"""Of a field for a date and a time; each takes a Tab of its own."""
+
+
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_page_can_be_used_with_the_keyboard_alone(
     address: str, stocked: dict[str, str], page: Page
@@ -91,7 +95,7 @@ def test_page_can_be_used_with_the_keyboard_alone(
     page.goto(address.format(**stocked))
     wanted = page.evaluate(NUMBERED)
     reached = set()
-    for _ in range(wanted + 2):
+    for _ in range(wanted + 2 + _PARTS):
         page.keyboard.press("Tab")
         place = page.evaluate(FOCUSED)
         if place is not None:
