@@ -1,16 +1,16 @@
 """A browser, a real service to look at, and a page under watch."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
 from tests.browser import chromium
-from tests.browser.own import DESKTOP, JOBS, SETTINGS, Visit
+from tests.browser.own import DESKTOP, JOBS, SETTINGS, Fit, Visit
 from tests.browser.watching import Watch
 from tests.system.facts import database
 from tests.system.gunicorns import Instance, gunicorn, job_module, ready
@@ -19,6 +19,8 @@ _PATIENCE = 30_000
 """Milliseconds that anything may take to appear; the machine may be busy."""
 _ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 """No other host exists for the browser, not for its own errands either."""
+_SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+_WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -95,23 +97,22 @@ def page(visit: Visit) -> Page:
 
 
 @pytest.fixture(scope="session")
-def axe() -> Callable[[Page], None]:
-    """Return a function that fails if axe finds a violation of WCAG 2 A or AA, or bad practice."""
+def fit() -> Fit:
+    """Return a function that looks at a page as it stands there, light and dark.
 
-    def check(page: Page) -> None:
-        options = {"runOnly": {"type": "tag", "values": _RULES}, "resultTypes": ["violations"]}
-        found = Axe().run(page, options=options)
-        assert found.violations_count == 0, f"{page.url}\n{found.generate_report()}"
+    axe must find no violation of WCAG 2 A and AA and no bad practice, and nothing may stick out.
+    Pictures go into the folder RONIN_SHOTS, if that is set.
+    """
+    folder = os.environ.get("RONIN_SHOTS")
+    options = {"runOnly": {"type": "tag", "values": _RULES}, "resultTypes": ["violations"]}
+
+    def check(page: Page, name: str) -> None:
+        for scheme in _SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            if folder:
+                page.screenshot(path=Path(folder) / f"{name}-{scheme}.png", full_page=True)
+            found = Axe().run(page, options=options)
+            assert found.violations_count == 0, f"{page.url}\n{found.generate_report()}"
+            assert page.evaluate(_WIDER) == 0, f"{page.url} is wider than the screen"
 
     return check
-
-
-@pytest.fixture(scope="session")
-def shot() -> Callable[[Page, str], None]:
-    """Return a function that keeps a picture in the folder RONIN_SHOTS, if that is set."""
-
-    def keep(page: Page, name: str) -> None:
-        if folder := os.environ.get("RONIN_SHOTS"):
-            page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-    return keep

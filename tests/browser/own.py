@@ -8,6 +8,8 @@ from playwright.sync_api import Page
 
 Visit = Callable[..., Page]
 """Opens an empty page; its options are those of a browser's context."""
+Fit = Callable[[Page, str], None]
+"""Fails if a page shuts anybody out; a name for pictures of it."""
 
 JOBS = '''
 from typing import Annotated

@@ -17,11 +17,13 @@ PAGES: dict[str, tuple[str, ...]] = {
         "/ui/runs/{waiting}",
         "/ui/runs/{later}",
     ),
-    "/ui/tasks": ("/ui/tasks", "/ui/tasks?q=for*", "/ui/tasks?status=ERROR&kind=hold"),
+    "/ui/tasks": ("/ui/tasks", "/ui/tasks?status=ERROR&kind=greet&q=for*", "/ui/tasks?q=no-such"),
     "/ui/kinds": ("/ui/kinds",),
     "/ui/kinds/{name}": ("/ui/kinds/greet", "/ui/kinds/hold"),
     "/ui/users/{user:user}": ("/ui/users/{user}",),
     "/ui/actions": ("/ui/actions",),
+    "/docs": ("/docs",),
+    "/login": (),  # without tokens it leads on; test_doors looks at it
 }
 """Route to addresses of it, one for each face it has; `stock` fills in the braces."""
 ADDRESSES = tuple(address for addresses in PAGES.values() for address in addresses)
@@ -54,6 +56,13 @@ def stock(service: Instance) -> dict[str, str]:
     }
     eventually(lambda: service.get(f"/tasks/{found['held']}")["status"] == 2)
     found["waiting"] = post(service, "hold", "behind it", args={"seconds": 1})
+    for deed in ("pause", "resume"):
+        form = {
+            "Sec-Fetch-Site": "same-origin",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        done = service.http.post(f"/ui/jobs/nightly/{deed}", headers=form)
+        assert done.has_redirect_location, done.text
     for amount in (-2, 7, -1):
         service.http.post("/users/1/balance", json={"amount": amount}).raise_for_status()
     eventually(lambda: service.get(f"/tasks/{found['done']}")["status"] == COMPLETED)

@@ -1,23 +1,17 @@
 """What holds for every page: nobody is shut out, nothing is loaded from elsewhere."""
 
 import re
-from collections.abc import Callable
-from typing import Literal
 
 import falcon.inspect
 import pytest
 from playwright.sync_api import Page
 
 from cluster.database import Pool
-from tests.browser.own import DEVICES, Visit
+from tests.browser.own import DEVICES, Fit, Visit
 from tests.browser.places import ADDRESSES, PAGES, file_name, stock
 from tests.integration.builders import Web
 from tests.system.gunicorns import Instance
 from webapp import app
-
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-
 
 NO_PAGES = {"/openapi.json", "/live"}
 """For programs: the document of the API, and what our script asks for."""
@@ -51,21 +45,13 @@ def stocked(service: Instance) -> dict[str, str]:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_page_is_fit_for_everybody(
-    address: str,
-    device: str,
-    stocked: dict[str, str],
-    visit: Visit,
-    axe: Callable[[Page], None],
-    shot: Callable[[Page, str], None],
+    address: str, device: str, stocked: dict[str, str], visit: Visit, fit: Fit
 ) -> None:
     """On a desktop and a phone, light and dark: axe finds nothing, and nothing sticks out."""
     page = visit(**DEVICES[device])
     page.goto(address.format(**stocked))
-    for scheme in SCHEMES:
-        page.emulate_media(color_scheme=scheme)
-        shot(page, f"{file_name(address)}-{device}-{scheme}")
-        axe(page)
-        assert page.evaluate(WIDER) == 0, "the page is wider than the screen"
+
+    fit(page, f"{file_name(address)}-{device}")
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
