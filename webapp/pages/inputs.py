@@ -110,7 +110,7 @@ def _bounds(schema: _Schema) -> Iterator[str]:
             yield f"from {least:,} to {most:,}{unit}"
         elif least is not None or most is not None:
             limit, side = (least, "least") if most is None else (most, "most")
-            yield f"of {limit:,}{unit} at {side}"
+            yield f"of {limit:,}{unit.removesuffix('s') if limit == 1 else unit} at {side}"
     for name, word in _OTHERS.items():
         if name in schema:
             yield f"{word} {schema[name]}"
