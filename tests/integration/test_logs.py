@@ -150,8 +150,14 @@ def test_of_a_mebibyte_the_last_64_kib_are_kept(runs: Listening, pool: Pool) -> 
     assert len(numbers) > 500
 
 
-def test_any_text_can_be_logged(runs: Listening, pool: Pool) -> None:
+def test_any_text_can_be_logged(
+    runs: Listening, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """NUL, half a surrogate pair and several lines neither fail nor lose the rest."""
+    # pytest keeps what is logged for its report, which cannot cross to another process then.
+    root = logging.getLogger()
+    ours = [each for each in root.handlers if not each.__module__.startswith("_pytest")]
+    monkeypatch.setattr(root, "handlers", ours)
     claim = runs.perform(lambda: LOGGER.warning("nul \x00 half \ud800\nnext"))
     first, second = eventually(lambda: lines(pool, claim))
     assert first.endswith("nul \ufffd half ?")
