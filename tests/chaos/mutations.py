@@ -44,7 +44,8 @@ MUTATIONS: Mapping[str, Mutation] = MappingProxyType(
                 """
                 AND greatest(r.not_before, h.opens_at)
                     + (%(load)s::integer + %(phase)s::float8) * s.slot <= now()""": "",
-                " AND b.opens_at + b.load * b.slot <= now()": "",
+                """
+            AND b.due_since + (b.load + %(phase)s::float8) * b.slot <= now()""": "",
             },
             "a worker claims all it can, whatever its load",
         ),
