@@ -12,7 +12,7 @@ from tests.eventually import eventually
 from tests.system.gunicorns import gunicorn, job_module, ready
 
 HALF_A_BATCH = (
-    b"POST /tasks/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"POST /tasks/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: 1000000\r\n\r\n[{"
 )
 KINDS = """
