@@ -21,8 +21,10 @@ from webapp.pages.snapshot import Snapshot, Snapshots
 
 _ASKED = 50
 """Jobs whose reason is looked for at most."""
-_ENOUGH = 100
-"""Polls a second that a process answers without asking its viewers to come less often."""
+_ENOUGH = 6
+"""Polls a second that a process answers without asking its viewers to come less often. From then
+on their pause grows with the polls that still come, so with the root of their number: 30 viewers of
+five processes come every second, 200 every 2.6 s (benchmarks/viewers.py)."""
 _LEAST = 0.6
 """Seconds between two polls of a script; it takes few of them to meet the new snapshots."""
 _JITTER = 0.1
