@@ -25,7 +25,7 @@ import psycopg
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.explain import plans
-from benchmarks.jobs_page import make_days
+from benchmarks.pages import make_days
 from tests.eventually import eventually
 from tests.system.facts import database
 from tests.system.gunicorns import Instance, gunicorn, job_module, server_of

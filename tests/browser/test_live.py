@@ -108,6 +108,11 @@ def test_page_that_is_paused_stands_still_until_it_is_resumed(
     assert not_reloaded(page)
 
 
+def bar(page: Page, worker: str, run: str, outcome: str) -> Locator:
+    """Return the bars of a run in a worker's lane that are drawn as of that outcome."""
+    return page.locator(f'.lane[data-key="{worker}"] a[href="/ui/runs/{run}"] .{outcome}')
+
+
 def test_jobs_of_a_killed_worker_are_seen_to_move_to_another(
     page: Page, service: Instance, watch: Watch
 ) -> None:
@@ -118,6 +123,8 @@ def test_jobs_of_a_killed_worker_are_seen_to_move_to_another(
     expect(job_row(page, "first").get_by_text(worker)).to_be_visible()
     workers = page.get_by_role("region", name="Workers")
     expect(workers.get_by_text(worker)).to_be_visible()
+    run = service.job("first")["run_id"]
+    expect(bar(page, worker, run, "running")).to_have_count(1)
 
     service.workers()[worker].kill()
 
@@ -126,5 +133,8 @@ def test_jobs_of_a_killed_worker_are_seen_to_move_to_another(
     assert after != worker
     expect(job_row(page, "first").get_by_text(after)).to_be_visible()
     expect(job_row(page, "first").get_by_text("attempt 2")).to_be_visible()
+    expect(bar(page, worker, run, "crashed")).to_have_count(1)
+    expect(bar(page, worker, run, "running")).to_have_count(0)
+    expect(bar(page, after, run, "running")).to_have_count(1)
     expect(page.get_by_role("status")).to_have_text("live")
     assert not_reloaded(page)
