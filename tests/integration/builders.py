@@ -299,9 +299,12 @@ def anything(
     del processing_time, factor, note, more
 
 
+KIND = "work"
+
+
 def a_kind(**settings: Any) -> Job:
     """Return a kind of tasks, `work`, that takes what `anything` takes."""
-    return Job(**{"name": "work", "function": anything, "spread": 0, **settings})
+    return Job(**{"name": KIND, "function": anything, "spread": 0, **settings})
 
 
 def kinds_of(*kinds: Job) -> Catalogue:

@@ -10,6 +10,7 @@ from cluster.database import Pool
 from cluster.store import actions, jobs, retries, tasks
 from jobs.history import OLD_ACTIONS
 from tests.integration.builders import (
+    KIND,
     Answer,
     TaskWeb,
     a_job,
@@ -146,8 +147,8 @@ def test_a_firing_that_is_cancelled_is_recorded(web: TaskWeb, pool: Pool) -> Non
         ("PATCH", "/jobs/tick", {"schedule": "@daily", "paused": None}, 422),
         ("POST", "/jobs/nosuch/runs", None, 404),
         ("PATCH", "/kinds/tick", {"paused": True}, 404),
-        ("PATCH", "/kinds/work", {"paused": "yes"}, 422),
-        ("PATCH", "/kinds/work", {}, 422),
+        ("PATCH", f"/kinds/{KIND}", {"paused": "yes"}, 422),
+        ("PATCH", f"/kinds/{KIND}", {}, 422),
         ("POST", "/kinds/nosuch/retry", None, 404),
         ("POST", f"/runs/{UUID(int=1)}/cancel", None, 404),
         ("DELETE", f"/tasks/{UUID(int=1)}", None, 404),
@@ -190,13 +191,13 @@ def test_what_programs_ask_for_is_no_action(web: TaskWeb, pool: Pool) -> None:
 def test_a_kind_is_paused_and_resumed(web: TaskWeb, pool: Pool) -> None:
     """Tasks of a paused kind wait, and the record says since when and by whom."""
     asked(pool)
-    answer = web.ask("PATCH", "/kinds/work", json={"paused": True})
+    answer = web.ask("PATCH", f"/kinds/{KIND}", json={"paused": True})
     assert (answer.status, answer.body["name"], answer.body["paused"]) == (200, "work", True)
-    assert web.get("/kinds/work").body == answer.body
+    assert web.get(f"/kinds/{KIND}").body == answer.body
     assert taken(pool) == []
-    assert send(web, "/ui/kinds/work/resume").headers["location"] == "/ui/kinds/work"
+    assert send(web, f"/ui/kinds/{KIND}/resume").headers["location"] == f"/ui/kinds/{KIND}"
     assert len(taken(pool)) == 1
-    assert send(web, "/ui/kinds/work/pause").status == 303
+    assert send(web, f"/ui/kinds/{KIND}/pause").status == 303
 
     assert [row[1:3] for row in recorded(pool)] == [
         ("pause", "kind:work"),
@@ -211,13 +212,13 @@ def test_all_failed_tasks_of_a_kind_are_tried_again(web: TaskWeb, pool: Pool) ->
     failed = [finished(pool, "failed") for _ in range(3)]
     good = finished(pool)
 
-    answer = web.post("/kinds/work/retry")
+    answer = web.post(f"/kinds/{KIND}/retry")
 
     assert (answer.status, answer.body) == (202, {"retried": 3, "more": False})
     assert {web.shown(task)["status"] for task in failed} == {tasks.NEW}
     assert web.shown(good)["status"] == tasks.COMPLETED
     assert web.post("/kinds/processing/retry").body["retried"] == 0
-    assert send(web, "/ui/kinds/work/retry").headers["location"] == "/ui/kinds/work"
+    assert send(web, f"/ui/kinds/{KIND}/retry").headers["location"] == f"/ui/kinds/{KIND}"
     assert recorded(pool) == [("local", "retry-all", "kind:work", {"retried": 3})]
 
 
@@ -277,7 +278,7 @@ def test_what_fails_again_meanwhile_is_not_put_back_again(web: TaskWeb, pool: Po
     failed_tasks(pool, 1)
     execute(pool, "UPDATE history SET finished_at = now() + interval '1 hour'")
 
-    assert web.post("/kinds/work/retry").body == {"retried": 0, "more": False}
+    assert web.post(f"/kinds/{KIND}/retry").body == {"retried": 0, "more": False}
     assert recorded(pool) == []
 
 
@@ -286,7 +287,7 @@ def test_when_its_time_is_over_it_says_that_there_is_more(web: TaskWeb, pool: Po
     failed_tasks(pool, 5)
 
     assert retries.retry_all(pool, "work", "ada", seconds=0) == retries.Retried(0, more=True)
-    assert web.post("/kinds/work/retry").body == {"retried": 5, "more": False}
+    assert web.post(f"/kinds/{KIND}/retry").body == {"retried": 5, "more": False}
 
 
 def test_a_change_and_its_record_are_one_transaction(pool: Pool, web: TaskWeb) -> None:
@@ -329,7 +330,7 @@ def test_actions_are_read_newest_first_a_page_at_a_time(web: TaskWeb, pool: Pool
     for name in ("tick", "tick", "tick"):
         with pool.connection() as connection, connection.transaction():
             actions.record(connection, "ada", "run", f"job:{name}")
-    web.ask("PATCH", "/kinds/work", json={"paused": True})
+    web.ask("PATCH", f"/kinds/{KIND}", json={"paused": True})
 
     first = web.get("/actions?limit=3")
     following = first.headers["link"].partition(">")[0].removeprefix("<")

@@ -8,6 +8,7 @@ import pytest
 from cluster.database import Pool
 from cluster.store import details, jobs
 from tests.integration.builders import (
+    KIND,
     TaskWeb,
     a_kind,
     asked,
@@ -34,7 +35,7 @@ def test_every_kind_is_listed_with_what_waits_and_runs(web: TaskWeb, pool: Pool)
 
     page = seen(web, "/ui/kinds")
 
-    assert 'href="/ui/kinds/work"' in page
+    assert f'href="/ui/kinds/{KIND}"' in page
     assert re.findall(r'data-label="([^"]+)" class="number">([^<]+)<', page) == [
         ("Waiting", "3"),
         ("Under way", "2"),
@@ -48,15 +49,15 @@ def test_more_than_can_be_counted_is_said_as_such(
     """A million that wait are not counted to the end."""
     monkeypatch.setattr(details, "COUNTED", 30)
     asked(pool, 30)
-    assert ">30<" in seen(web, "/ui/kinds/work")
+    assert ">30<" in seen(web, f"/ui/kinds/{KIND}")
     assert ">3+<" in seen(web, "/ui/kinds")
     asked(pool)
-    assert ">30+<" in seen(web, "/ui/kinds/work")
+    assert ">30+<" in seen(web, f"/ui/kinds/{KIND}")
 
 
 def test_a_task_can_be_asked_for_with_each_argument(web: TaskWeb) -> None:
     """In the order of the function, with fields of their types."""
-    page = seen(web, "/ui/kinds/work")
+    page = seen(web, f"/ui/kinds/{KIND}")
     fields = re.findall(r'<(input|select|textarea) [^>]*name="([^"]+)"', page)
     assert fields == [
         ("input", "idempotency_key"),
@@ -68,17 +69,17 @@ def test_a_task_can_be_asked_for_with_each_argument(web: TaskWeb) -> None:
         ("input", "priority"),
         ("input", "run_at"),
     ]
-    assert "/ui/kinds/work/tasks" in forms(page)
+    assert f"/ui/kinds/{KIND}/tasks" in forms(page)
     keys = [
         re.findall(r'name="idempotency_key" value="([^"]+)"', each)
-        for each in (page, seen(web, "/ui/kinds/work"))
+        for each in (page, seen(web, f"/ui/kinds/{KIND}"))
     ]
     assert keys[0] != keys[1]
 
 
 def test_every_field_has_a_label(web: TaskWeb) -> None:
     """And the label is of that field."""
-    page = seen(web, "/ui/kinds/work")
+    page = seen(web, f"/ui/kinds/{KIND}")
     labels = re.findall(r'<label for="([^"]+)"', page)
     visible = re.findall(r'<(?:input|select|textarea) id="([^"]+)"', page)
     assert labels == visible
@@ -93,15 +94,15 @@ def test_a_kind_that_only_others_know_has_a_form_as_well(web: TaskWeb, pool: Poo
 
 def test_the_newest_that_failed_are_told_with_their_errors(web: TaskWeb, pool: Pool) -> None:
     """And can all be tried again, after a question."""
-    assert "/ui/kinds/work/retry" not in forms(seen(web, "/ui/kinds/work"))
+    assert f"/ui/kinds/{KIND}/retry" not in forms(seen(web, f"/ui/kinds/{KIND}"))
     finished(pool)
     failed = [finished(pool, "failed", error=f"bad {number}") for number in range(22)]
 
-    page = seen(web, "/ui/kinds/work")
+    page = seen(web, f"/ui/kinds/{KIND}")
 
     assert listed(page) == [str(task) for task in failed[:1:-1]]
     assert "bad 21" in page
-    assert "/ui/kinds/work/retry" in asked_first(page)
+    assert f"/ui/kinds/{KIND}/retry" in asked_first(page)
     assert 'href="/ui/tasks?status=ERROR&amp;kind=work"' in page
 
 
@@ -111,16 +112,16 @@ def test_a_task_that_is_to_be_tried_again_has_not_failed_yet(web: TaskWeb, pool:
     (claim,) = taken(pool)
     end(pool, claim, "failed", error="bad")
     due(pool)
-    assert listed(seen(web, "/ui/kinds/work")) == []
+    assert listed(seen(web, f"/ui/kinds/{KIND}")) == []
 
 
 def test_a_paused_kind_can_be_resumed(web: TaskWeb, pool: Pool) -> None:
     """And another one can be paused, after a question."""
-    assert "/ui/kinds/work/pause" in asked_first(seen(web, "/ui/kinds/work"))
+    assert f"/ui/kinds/{KIND}/pause" in asked_first(seen(web, f"/ui/kinds/{KIND}"))
     jobs.change(pool, "work", {"paused": True})
-    page = seen(web, "/ui/kinds/work")
-    assert "/ui/kinds/work/resume" in forms(page)
-    assert "/ui/kinds/work/pause" not in forms(page)
+    page = seen(web, f"/ui/kinds/{KIND}")
+    assert f"/ui/kinds/{KIND}/resume" in forms(page)
+    assert f"/ui/kinds/{KIND}/pause" not in forms(page)
 
 
 def test_whatever_a_kind_says_is_text(web: TaskWeb, pool: Pool) -> None:

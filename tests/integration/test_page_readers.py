@@ -9,7 +9,7 @@ import pytest
 from cluster.database import Pool
 from cluster.settings import Token
 from cluster.store import jobs
-from tests.integration.builders import Web, a_job, a_kind, asked, claimed, finished, kinds_of
+from tests.integration.builders import KIND, Web, a_job, a_kind, asked, claimed, finished, kinds_of
 from tests.integration.looking import forms, seen
 from webapp.app import routes
 
@@ -42,7 +42,7 @@ def test_who_may_only_read_is_offered_nothing_to_change(pool: Pool) -> None:
         (f"/ui/runs/{run}", "host:1"),
         (f"/ui/runs/{task}", "a task"),
         (f"/ui/runs/{failed}", "no such order"),
-        ("/ui/kinds/work", "no such order"),
+        (f"/ui/kinds/{KIND}", "no such order"),
     ):
         assert text in seen(reader, path)
         assert forms(seen(reader, path)) == []

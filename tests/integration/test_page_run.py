@@ -11,6 +11,7 @@ from cluster.run import Claim
 from cluster.store import jobs, questions, tasks, voices
 from cluster.voice import Chunk
 from tests.integration.builders import (
+    KIND,
     TaskWeb,
     a_job,
     asked,
@@ -38,7 +39,7 @@ def test_a_task_that_waits_shows_what_it_was_asked_with(web: TaskWeb, pool: Pool
     page = seen(web, f"/ui/runs/{task}")
 
     assert "the first" in page
-    assert 'href="/ui/kinds/work"' in page
+    assert f'href="/ui/kinds/{KIND}"' in page
     assert '"note": "hé"' in unescape(page)
     assert asked_first(page) == [f"/ui/runs/{task}/cancel"]
     assert "None yet" in page
