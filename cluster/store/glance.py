@@ -11,7 +11,7 @@ from typing import LiteralString
 from psycopg.rows import dict_row
 
 from cluster.database import Pool
-from cluster.store.views import Row
+from cluster.store.views import STANDING, Row
 
 OUTCOMES = 20
 """Last outcomes of each job."""
@@ -106,19 +106,11 @@ _WORKERS: LiteralString = """
     GROUP BY w.name ORDER BY w.name
     """
 
-_JOBS: LiteralString = """
+_JOBS: LiteralString = f"""
     SELECT j.name, j.description, j.schedule, j.timezone,
         r.id AS run_id, r.attempt, r.worker, r.started_at, r.not_before,
         round(r.progress::numeric, 2)::float8 AS progress,
-        CASE WHEN r.started_at IS NOT NULL THEN 'running'
-            WHEN j.paused THEN 'paused' ELSE 'waiting' END AS state,
-        CASE WHEN r.started_at IS NOT NULL THEN NULL
-            WHEN j.paused THEN 'paused'
-            WHEN NOT EXISTS (SELECT FROM worker w
-                WHERE w.lease_until > now() AND j.name = ANY (w.jobs)) THEN 'no_worker'
-            WHEN r.not_before > now() AND r.attempt > 0 THEN 'retry'
-            WHEN r.not_before > now() THEN 'schedule'
-            ELSE 'free_worker' END AS waiting_for,
+        {STANDING},
         h.outcomes
     FROM job j
         LEFT JOIN run r ON r.job = j.name AND r.scheduled,

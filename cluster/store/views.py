@@ -20,11 +20,7 @@ def jobs(pool: Pool, name: str | None = None) -> list[Row]:
     return _rows(pool, _JOBS, {"name": name})
 
 
-_JOBS: LiteralString = """
-    SELECT j.name, j.function, j.description, j.schedule, j.declared_schedule, j.timezone,
-        j.paused, j.settings, now() AS now,
-        r.id AS run_id, r.attempt, r.worker, r.started_at, r.progress, r.due_at, r.not_before,
-        extract(epoch FROM now() - r.started_at)::float8 AS elapsed_seconds,
+STANDING: LiteralString = """
         CASE WHEN r.started_at IS NOT NULL THEN 'running'
             WHEN j.paused THEN 'paused' ELSE 'waiting' END AS state,
         CASE WHEN r.started_at IS NOT NULL THEN NULL
@@ -33,7 +29,16 @@ _JOBS: LiteralString = """
                 WHERE w.lease_until > now() AND j.name = ANY (w.jobs)) THEN 'no_worker'
             WHEN r.not_before > now() AND r.attempt > 0 THEN 'retry'
             WHEN r.not_before > now() THEN 'schedule'
-            ELSE 'free_worker' END AS waiting_for,
+            ELSE 'free_worker' END AS waiting_for
+    """
+"""Columns: how the job `j` with the run `r` stands, and the word for why it waits."""
+
+_JOBS: LiteralString = f"""
+    SELECT j.name, j.function, j.description, j.schedule, j.declared_schedule, j.timezone,
+        j.paused, j.settings, now() AS now,
+        r.id AS run_id, r.attempt, r.worker, r.started_at, r.progress, r.due_at, r.not_before,
+        extract(epoch FROM now() - r.started_at)::float8 AS elapsed_seconds,
+        {STANDING},
         h.outcome AS last_outcome, h.started_at AS last_started_at,
         h.finished_at AS last_finished_at, h.worker AS last_worker,
         extract(epoch FROM h.finished_at - h.started_at)::float8 AS last_duration_seconds
