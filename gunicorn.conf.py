@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster import boot, log
 from cluster.settings import load_or_exit
+from webapp.newcomers import send_away_at_the_end
 
 settings = load_or_exit()
 log.configure(settings.log)
@@ -40,6 +41,7 @@ def on_starting(server: Any) -> None:
     hosts = [address[0] for address in server.cfg.address if isinstance(address, tuple)]
     boot.prepare(settings, replaces_master=bool(server.master_pid), hosts=hosts)
     boot.refuse_bad_reloads(server)
+    send_away_at_the_end(server)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -254,7 +254,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
     def _shut_the_door(self) -> None:
         """Take in who stands in the kernel's queue, and listen no more.
 
-        Who came later would wait there for the last worker's end, and then be reset.
+        Who came later would wait there for the last worker's end, and then be reset; when the
+        whole service ends, nobody comes later: see `newcomers`.
         """
         for listener in self.sockets:
             with suppress(OSError):  # the queue is empty

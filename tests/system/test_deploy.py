@@ -1,6 +1,8 @@
 """Deploys: whoever leaves hands over what runs, and no client notices."""
 
+import errno
 import signal
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -117,6 +119,21 @@ def test_who_stands_at_the_door_of_a_leaving_instance_is_answered(url: str, tmp_
             assert cluster.wait() == 0
         assert set(crowd.fates) <= {ANSWERED, REFUSED}
         assert crowd.longest < BOUND
+
+
+def test_nobody_comes_to_the_door_of_an_instance_that_ends(url: str, tmp_path: Path) -> None:
+    with gunicorn(url, tmp_path, env=LONG) as cluster, socket.socket() as newcomer:
+        ready(cluster)
+        slow, quick = cluster.workers().values()
+        slow.suspend()  # it listens on, and lets in nobody
+        cluster.signal(signal.SIGTERM)
+        end_of(url, quick)
+        newcomer.setblocking(False)
+        newcomer.connect_ex(("127.0.0.1", cluster.port))
+        slow.resume()
+        assert cluster.wait() == 0
+        fate = eventually(lambda: newcomer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        assert fate == errno.ECONNREFUSED  # neither let in nor reset
 
 
 def second_master(cluster: Instance) -> psutil.Process:
