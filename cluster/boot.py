@@ -236,8 +236,8 @@ def _check_doors(settings: Settings, hosts: Iterable[str]) -> None:
     for host in hosts:
         if not settings.doors and not _loopback(host):
             raise SystemExit(
-                f"ronin: BIND={host} lets others in: set RONIN_TOKENS=name:operate:secret"
-                " (docs/access.md), or BIND=127.0.0.1"
+                f"ronin: BIND={host} lets others in: set RONIN_TOKEN, and RONIN_READ_TOKEN for"
+                " viewers (docs/access.md), or BIND=127.0.0.1"
             )
 
 

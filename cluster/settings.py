@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PORT = 8000
 _SECRET = re.compile(r"[!-+\--~]{16,200}")  # printable ASCII without the comma
 _SECRETS = "a secret has 16 to 200 printable characters, no comma"
-_HIDDEN = ("DATABASE_URL", "RONIN_TOKENS", "RONIN_TOKEN")
+_HIDDEN = ("DATABASE_URL", "RONIN_TOKENS", "RONIN_TOKEN", "RONIN_READ_TOKEN")
 
 
 class SettingsError(Exception):
@@ -84,10 +84,13 @@ class Settings(BaseSettings):
     tokens: Annotated[tuple[Token, ...], NoDecode] = Field(
         (), validation_alias="RONIN_TOKENS", repr=False
     )
-    """Who may come in: `name:role:secret`, comma separated. None: whoever can reach it."""
+    """Who may come in: `name:role:secret`, comma separated."""
 
     token: str | None = Field(None, validation_alias="RONIN_TOKEN", repr=False)
-    """What a remote worker shows. Alone it is also the one token of the service."""
+    """The secret of somebody more who may operate, `operator`; a remote worker shows it."""
+
+    read_token: str | None = Field(None, validation_alias="RONIN_READ_TOKEN", repr=False)
+    """The secret of somebody more who may read, `viewer`."""
 
     log: Literal["auto", "text", "json"] = Field("auto", validation_alias="RONIN_LOG")
     """Form of the log lines; `auto` is text, coloured on a terminal."""
@@ -100,9 +103,13 @@ class Settings(BaseSettings):
 
     @property
     def doors(self) -> tuple[Token, ...]:
-        """Who may come in; nobody is named: everybody who can reach it."""
-        alone = (Token("operator", "operate", self.token),) if self.token else ()
-        return self.tokens or alone
+        """Who may come in; nobody: then everybody who can reach it may."""
+        named = {token.secret for token in self.tokens}
+        others = (
+            Token("operator", "operate", self.token or ""),
+            Token("viewer", "read", self.read_token or ""),
+        )
+        return (*self.tokens, *(each for each in others if each.secret not in {"", *named}))
 
     @property
     def shown_token(self) -> str | None:
@@ -126,11 +133,19 @@ class Settings(BaseSettings):
             raise ValueError("two of them have the same secret")
         return tokens
 
-    @field_validator("token")
+    @field_validator("token", "read_token")
     @classmethod
     def _secret(cls, value: str | None) -> str | None:
         if value is not None and not _SECRET.fullmatch(value):
             raise ValueError(_SECRETS)
+        return value
+
+    @field_validator("read_token")
+    @classmethod
+    def _reads(cls, value: str | None, info: ValidationInfo) -> str | None:
+        operate = [each.secret for each in info.data.get("tokens", ()) if each.role == "operate"]
+        if value is not None and value in (info.data.get("token"), *operate):
+            raise ValueError("it is the secret of somebody who may operate")
         return value
 
     @field_validator("jobs", mode="before")

@@ -22,6 +22,7 @@ NAMES = (
     "RONIN_LOG",
     "RONIN_TOKENS",
     "RONIN_TOKEN",
+    "RONIN_READ_TOKEN",
 )
 SECRET = "a-secret-of-eighteen"  # noqa: S105 - opens nothing
 
@@ -168,12 +169,32 @@ def test_a_token_alone_closes_the_door_too(monkeypatch: pytest.MonkeyPatch) -> N
     assert settings.load().doors == (Token("operator", "operate", SECRET),)
     assert settings.load().shown_token == SECRET
 
-    monkeypatch.setenv("RONIN_TOKENS", f"eve:read:{SECRET}2")
-    assert settings.load().doors == (Token("eve", "read", f"{SECRET}2"),)
+    monkeypatch.setenv("RONIN_READ_TOKEN", f"{SECRET}2")
+    both = (Token("operator", "operate", SECRET), Token("viewer", "read", f"{SECRET}2"))
+    assert settings.load().doors == both
+    assert SECRET not in repr(settings.load())
+
+    monkeypatch.setenv("RONIN_TOKENS", f"eve:read:{SECRET}3")
+    assert settings.load().doors == (Token("eve", "read", f"{SECRET}3"), *both)
+
+    monkeypatch.setenv("RONIN_TOKENS", f"ada:operate:{SECRET}")
+    assert settings.load().doors == (Token("ada", "operate", SECRET), both[1])
 
     monkeypatch.setenv("RONIN_TOKEN", "short")
     with pytest.raises(SettingsError, match=r"^RONIN_TOKEN: a secret has"):
         settings.load()
+
+
+@pytest.mark.parametrize("operating", ["RONIN_TOKEN", "RONIN_TOKENS"])
+def test_what_lets_read_does_not_let_operate(
+    operating: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One secret for both roles would give the greater one to everybody; it is not said either."""
+    monkeypatch.setenv(operating, SECRET if operating == "RONIN_TOKEN" else f"ada:operate:{SECRET}")
+    monkeypatch.setenv("RONIN_READ_TOKEN", SECRET)
+    with pytest.raises(SettingsError, match=r"^RONIN_READ_TOKEN: it is the secret of") as refused:
+        settings.load()
+    assert SECRET not in str(refused.value)
 
 
 def test_who_may_only_read_is_no_remote_worker(monkeypatch: pytest.MonkeyPatch) -> None:
