@@ -94,7 +94,7 @@ class Access:
 
 def _who_are_you(request: falcon.Request) -> Exception:
     if visits.wants_page(request):
-        again = request.relative_uri if request.method == "GET" else "/"
+        again = request.relative_uri if request.method == "GET" else visits.back(request)
         return falcon.HTTPSeeOther(f"/login?next={quote(again, safe='/')}")
     problem = Problem(401, "unauthorized", "Send a token: Authorization: Bearer …")
     problem.headers = {"WWW-Authenticate": 'Bearer realm="ronin"'}

@@ -15,6 +15,7 @@ from webapp.actions import Actions
 from webapp.balance import Balance, UserId, Users
 from webapp.bodies import Guard, Head
 from webapp.document import Document
+from webapp.forms import Keys
 from webapp.health import Health, Ready, Workers
 from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
 from webapp.kinds import Kind, KindRetry
@@ -68,6 +69,7 @@ def routes(
     router = openapi.Router()
     app: App = falcon.App(router=router)
     app.add_middleware(Head())
+    app.add_middleware(Keys())
     app.add_middleware(Guard())
     app.add_middleware(Access(sessions))
     app.req_options.strip_url_path_trailing_slash = True

@@ -8,6 +8,7 @@ import falcon
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from webapp import forms
 from webapp.problems import Problem
 
 LIMIT = 64 * 1024
@@ -111,11 +112,11 @@ def parse(request: falcon.Request, limit: int = LIMIT) -> Any:
 
 
 def form(request: falcon.Request) -> dict[str, str]:
-    """Read the body as the fields of a form; an empty field is there, and empty.
+    """Read the body as the fields of a form of ours; an empty field is there, and empty.
 
     Raises:
         falcon.HTTPBadRequest: it is no form.
-        Problem: 413 too long, 415 another media type, 422 a NUL.
+        Problem: 403 made for another browser, 413 too long, 415 another media type, 422 a NUL.
     """
     media = (request.content_type or "").split(";")[0].strip().lower()
     if media != falcon.MEDIA_URLENCODED:
@@ -129,6 +130,7 @@ def form(request: falcon.Request) -> dict[str, str]:
         fields = _object(pairs)
     except ValueError as error:
         raise falcon.HTTPBadRequest(description="The body is no form that we can read.") from error
+    forms.check(request, fields)
     for name, value in fields.items():
         if "\x00" in name + value:
             raise invalid([(name.replace("\x00", ""), "it holds a NUL character")])

@@ -34,7 +34,7 @@ class Login:
                 self._sessions.cookie(token),
                 max_age=int(LASTS.total_seconds()),
                 path="/",
-                secure=_by_https(request),
+                secure=visits.by_https(request),
                 http_only=True,
                 same_site="Strict",
             )
@@ -56,11 +56,6 @@ class Logout:
         bodies.form(request)
         response.unset_cookie(access.COOKIE, path="/", same_site="Strict")
         _see(response, "/login")
-
-
-def _by_https(request: falcon.Request) -> bool:
-    """Whether the browser has come by https, perhaps to a proxy that says so."""
-    return request.forwarded_scheme == "https"
 
 
 def _see(response: falcon.Response, path: str) -> None:

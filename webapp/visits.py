@@ -18,6 +18,11 @@ def leads_to_page(path: str) -> bool:
     return path in _SINGLE or path.startswith("/ui/")
 
 
+def by_https(request: falcon.Request) -> bool:
+    """Whether the browser has come by https, perhaps to a proxy that says so."""
+    return request.forwarded_scheme == "https"
+
+
 def own_path(text: str) -> str | None:
     """Return a path of ours with its query, or None if it leads anywhere else.
 

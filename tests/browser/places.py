@@ -56,12 +56,11 @@ def stock(service: Instance) -> dict[str, str]:
     }
     eventually(lambda: service.get(f"/tasks/{found['held']}")["status"] == 2)
     found["waiting"] = post(service, "hold", "behind it", args={"seconds": 1})
+    service.http.get("/ui/jobs/nightly").raise_for_status()
+    form = {"form_key": service.http.cookies["ronin_form"]}
     for deed in ("pause", "resume"):
-        form = {
-            "Sec-Fetch-Site": "same-origin",
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        done = service.http.post(f"/ui/jobs/nightly/{deed}", headers=form)
+        said = {"Sec-Fetch-Site": "same-origin"}
+        done = service.http.post(f"/ui/jobs/nightly/{deed}", headers=said, data=form)
         assert done.has_redirect_location, done.text
     for amount in (-2, 7, -1):
         service.http.post("/users/1/balance", json={"amount": amount}).raise_for_status()

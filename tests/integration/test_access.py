@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlencode
 from uuid import UUID
 
 import falcon
@@ -16,13 +15,13 @@ from cluster.database import Pool
 from cluster.settings import Token
 from cluster.store import jobs
 from tests.integration.builders import Answer, Web, a_job, a_kind, kinds_of, query
+from tests.integration.forms import FORM, MEDIA, filled, within
 from webapp.app import routes
 from webapp.sessions import LASTS, Sessions
 
 ADA = Token("ada", "operate", "operate-secret-000")
 EVE = Token("eve", "read", "read-secret-000000")
 HTML = {"Accept": "text/html,*/*;q=0.8"}
-FORM = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
 OPEN = {
     ("GET", "/health"),
     ("GET", "/health/ready"),
@@ -47,7 +46,7 @@ class Guarded(Web):
 
     def login(self, secret: str, following: str = "/", **headers: str) -> Answer:
         """Send the form of the login."""
-        body = urlencode({"token": secret, "next": following})
+        body = filled({"token": secret, "next": following})
         return self.ask("POST", "/login", headers=FORM | HTML | headers, body=body)
 
 
@@ -149,8 +148,8 @@ def test_a_token_in_the_address_is_none(web: Guarded) -> None:
 def test_actions_carry_the_name_of_the_token(web: Guarded, pool: Pool) -> None:
     """By the API and by a form, it is ada who did it."""
     web.ask("PATCH", "/jobs/tick", headers=bearer(ADA), json={"paused": True})
-    headers = FORM | {"Cookie": web.cookie(ADA)}
-    assert web.ask("POST", "/ui/jobs/tick/resume", headers=headers).status == 303
+    headers = FORM | within(web.cookie(ADA))
+    assert web.ask("POST", "/ui/jobs/tick/resume", headers=headers, body=filled()).status == 303
     refused = web.ask("PATCH", "/jobs/tick", headers=bearer(EVE), json={"paused": True})
 
     assert refused.status == 403
@@ -182,9 +181,10 @@ def test_a_person_is_sent_to_the_login_and_back(web: Guarded) -> None:
 
 def test_a_form_without_a_session_leads_to_the_login(web: Guarded, pool: Pool) -> None:
     """A session that is over does not lose the person, only what they pressed."""
-    answer = web.ask("POST", "/ui/jobs/tick/pause", headers=FORM | HTML)
+    came = FORM | HTML | {"Referer": "http://localhost/ui/jobs/tick"}
+    answer = web.ask("POST", "/ui/jobs/tick/pause", headers=came, body=filled())
 
-    assert (answer.status, answer.headers["location"]) == (303, "/login?next=/")
+    assert (answer.status, answer.headers["location"]) == (303, "/login?next=/ui/jobs/tick")
     assert query(pool, "SELECT FROM action") == []
 
 
@@ -202,9 +202,9 @@ def test_the_cookie_is_for_this_service_alone(web: Guarded) -> None:
 
 def test_who_may_read_sees_who_they_are_and_changes_nothing(web: Guarded) -> None:
     """A session has the role of its token."""
-    headers = {"Cookie": web.cookie(EVE)}
+    headers = within(web.cookie(EVE))
     assert web.get("/jobs", headers=headers).status == 200
-    answer = web.ask("POST", "/ui/jobs/tick/pause", headers=FORM | HTML | headers)
+    answer = web.ask("POST", "/ui/jobs/tick/pause", headers=FORM | HTML | headers, body=filled())
 
     assert answer.status == 403
     assert "eve may read" in answer.body
@@ -212,7 +212,7 @@ def test_who_may_read_sees_who_they_are_and_changes_nothing(web: Guarded) -> Non
 
 def test_logout_takes_the_cookie_back(web: Guarded) -> None:
     """The browser forgets it, and the next page is the login."""
-    answer = web.ask("POST", "/logout", headers=FORM | {"Cookie": web.cookie(ADA)})
+    answer = web.ask("POST", "/logout", headers=FORM | within(web.cookie(ADA)), body=filled())
 
     assert (answer.status, answer.headers["location"]) == (303, "/login")
     assert answer.headers["set-cookie"].startswith('ronin_session=""')
@@ -224,11 +224,10 @@ def test_logout_takes_the_cookie_back(web: Guarded) -> None:
 @pytest.mark.parametrize("said", [{}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://x"}])
 def test_another_site_can_neither_log_in_nor_out(web: Guarded, said: dict[str, str]) -> None:
     """Nor can it use the session, by a form or by the API."""
-    media = {"Content-Type": FORM["Content-Type"]}
-    cookie = {"Cookie": web.cookie(ADA)}
-    body = f"token={ADA.secret}"
-    assert web.ask("POST", "/login", headers=media | said, body=body).status == 403
-    assert web.ask("POST", "/logout", headers=media | cookie | said).status == 403
+    cookie = within(web.cookie(ADA))
+    body = filled({"token": ADA.secret})
+    assert web.ask("POST", "/login", headers=MEDIA | cookie | said, body=body).status == 403
+    assert web.ask("POST", "/logout", headers=MEDIA | cookie | said, body=body).status == 403
     json = {"Content-Type": "application/json"}
     change = web.ask("PATCH", "/jobs/tick", headers=json | cookie | said, body='{"paused": true}')
     assert (change.status, change.problem) == (403, "cross-site")

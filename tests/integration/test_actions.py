@@ -25,8 +25,7 @@ from tests.integration.builders import (
     transaction,
     value,
 )
-
-FORM = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+from tests.integration.forms import FORM, filled
 
 
 @pytest.fixture
@@ -37,9 +36,9 @@ def web(pool: Pool) -> TaskWeb:
     return web
 
 
-def send(web: TaskWeb, path: str, body: str = "") -> Answer:
+def send(web: TaskWeb, path: str, **fields: str) -> Answer:
     """Send a form as a page of ours does."""
-    return web.ask("POST", path, headers=FORM, body=body)
+    return web.ask("POST", path, headers=FORM, body=filled(fields))
 
 
 def recorded(pool: Pool) -> list[tuple[Any, ...]]:
@@ -65,14 +64,9 @@ def test_each_change_of_a_job_is_recorded(web: TaskWeb, pool: Pool) -> None:
 
 def test_each_form_of_a_job_does_the_same_and_leads_back(web: TaskWeb, pool: Pool) -> None:
     """A form is answered by 303 to the job's page, and recorded as the API's change is."""
-    for verb, body in [
-        ("run", ""),
-        ("pause", ""),
-        ("resume", ""),
-        ("schedule", "schedule=%40daily"),
-        ("reset", ""),
-    ]:
-        answer = send(web, f"/ui/jobs/tick/{verb}", body)
+    for verb in ("run", "pause", "resume", "schedule", "reset"):
+        fields = {"schedule": "@daily"} if verb == "schedule" else {}
+        answer = send(web, f"/ui/jobs/tick/{verb}", **fields)
         assert (answer.status, answer.headers["location"]) == (303, "/ui/jobs/tick")
 
     assert [row[1] for row in recorded(pool)] == ["run", "pause", "resume", "schedule", "reset"]

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
@@ -13,8 +12,8 @@ from pydantic import Field
 from cluster.database import Pool
 from cluster.store import jobs
 from tests.integration.builders import NEVER, Answer, TaskWeb, a_job, a_kind, query
+from tests.integration.forms import FORM, filled
 
-FORM = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
 BROWSER = {**FORM, "Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
@@ -51,7 +50,7 @@ def web(pool: Pool) -> TaskWeb:
 
 def create(web: TaskWeb, fields: Mapping[str, str] = {}, headers: dict[str, str] = FORM) -> Answer:
     """Send the form of a task."""
-    body = urlencode({"name": "n", "args.text": "t", "args.count": "1", **fields})
+    body = filled({"name": "n", "args.text": "t", "args.count": "1", **fields})
     return web.ask("POST", "/ui/kinds/typed/tasks", headers=headers, body=body)
 
 
@@ -176,7 +175,10 @@ def test_a_form_that_is_sent_twice_makes_one_task(web: TaskWeb, pool: Pool) -> N
 
 def test_a_task_of_no_kind_is_a_404(web: TaskWeb) -> None:
     """The form's address names the kind."""
-    assert web.ask("POST", "/ui/kinds/nosuch/tasks", headers=FORM, body="name=n").status == 404
+    assert (
+        web.ask("POST", "/ui/kinds/nosuch/tasks", headers=FORM, body=filled({"name": "n"})).status
+        == 404
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_a_task_of_no_kind_is_a_404(web: TaskWeb) -> None:
         ("name=%ff", {}, 400),
         ("name=ä", {}, 400),
         ("&".join(f"a{n}=1" for n in range(300)), {}, 400),
-        ("name=%00", {}, 422),
+        ("name=%00&" + filled(), {}, 422),
         ("name=" + "n" * 70_000, {}, 413),
         ('{"name": "n"}', {"Content-Type": "application/json"}, 415),
         ("name=n", {"Content-Type": "multipart/form-data; boundary=x"}, 415),
@@ -282,7 +284,9 @@ def test_an_unknown_page_is_a_page_for_people_alone(web: TaskWeb, path: str) -> 
 def test_a_wrong_schedule_is_shown_with_its_reason(web: TaskWeb, pool: Pool) -> None:
     """The job's page is one click away, and nothing has changed."""
     jobs.declare(pool, [a_job()])
-    answer = web.ask("POST", "/ui/jobs/tick/schedule", headers=BROWSER, body="schedule=61+*+*+*+*")
+    answer = web.ask(
+        "POST", "/ui/jobs/tick/schedule", headers=BROWSER, body=filled({"schedule": "61 * * * *"})
+    )
 
     assert answer.status == 422
     assert "61 * * * *" in answer.body

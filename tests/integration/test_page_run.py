@@ -23,6 +23,7 @@ from tests.integration.builders import (
     taken,
     value,
 )
+from tests.integration.forms import FORM, filled
 from tests.integration.looking import HOSTILE, asked_first, forms, seen
 
 
@@ -239,10 +240,8 @@ def test_a_run_under_way_can_be_asked_where_it_is(web: TaskWeb, pool: Pool) -> N
     answer = web.ask(
         "POST",
         f"{path}/stack",
-        headers={
-            "Content-Type": "application/x-www-form-urlencoded",
-            "Sec-Fetch-Site": "same-origin",
-        },
+        headers=FORM,
+        body=filled(),
     )
     assert (answer.status, answer.headers["location"]) == (303, path)
     assert "Asked at" in seen(web, path)
@@ -264,11 +263,7 @@ def test_a_run_that_nobody_performs_can_not_be_asked(web: TaskWeb, pool: Pool) -
     (task,) = asked(pool)
     path = f"/ui/runs/{task}"
     assert f"{path}/stack" not in forms(seen(web, path))
-    headers = {
-        "Content-Type": "application/x-www-form-urlencoded",
-        "Sec-Fetch-Site": "same-origin",
-        "Accept": "text/html",
-    }
-    answer = web.ask("POST", f"{path}/stack", headers=headers)
+    headers = FORM | {"Accept": "text/html"}
+    answer = web.ask("POST", f"{path}/stack", headers=headers, body=filled())
     assert answer.status == 409
     assert "Nobody performs the run" in answer.body

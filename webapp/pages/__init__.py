@@ -56,20 +56,14 @@ def show(response: falcon.Response, template: str, **values: Any) -> None:
     Args:
         response: of the request.
         template: its file's name.
-        **values: what it shows; all text is escaped. Each page gets `actor` as well.
+        **values: what it shows; all text is escaped. Each page gets `actor` as well, None if
+            nobody knows who asks, and `form_key`, for its forms.
     """
-    answer(response, render(template, actor=actor(response), **values))
-
-
-def actor(response: falcon.Response) -> Any:
-    """Return who asks (`access.Actor`), or None if nobody knows."""
-    return response.context.get("actor")
-
-
-def answer(response: falcon.Response, page: str) -> None:
-    """Answer with a page that is rendered already."""
     as_page(response)
-    response.text = page
+    known = response.context
+    response.text = render(
+        template, actor=known.get("actor"), form_key=known.get("form_key"), **values
+    )
 
 
 def as_page(response: falcon.Response) -> None:

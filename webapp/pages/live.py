@@ -3,7 +3,6 @@
 import random
 import time
 from datetime import datetime
-from typing import Any
 
 import falcon
 
@@ -36,7 +35,7 @@ class Live:
 
     def __init__(self, pool: Pool) -> None:
         self._snapshots = Snapshots(lambda: _read(pool))
-        self._pages: tuple[str, dict[Any, str]] = ("", {})
+        self._body = ("", "")
         self._parts: dict[str, bytes] = {}
         self._pace = Pace()
 
@@ -44,17 +43,12 @@ class Live:
         """Answer with the page, with the time as it was when the snapshot was taken."""
         seen = self._snapshots.get()
         key = f"{seen.etag}@{seen.now}"
-        kept, shown = self._pages
+        kept, body = self._body
         if kept != key:
-            shown = {}
-            self._pages = key, shown
-        actor = pages.actor(response)  # whose name stands on it
-        if actor not in shown:
-            fresh = pages.Freshness("/live", seen.etag, clock.milliseconds(seen.clock))
-            shown[actor] = pages.render(
-                "live.html", live=fresh, now=seen.now, actor=actor, **seen.parts
-            )
-        pages.answer(response, shown[actor])
+            body = pages.render("live_body.html", now=seen.now, **seen.parts)
+            self._body = key, body
+        fresh = pages.Freshness("/live", seen.etag, clock.milliseconds(seen.clock))
+        pages.show(response, "live.html", live=fresh, body=body)
         pages.keep_fresh(response, seen.etag, seen.clock)
 
     def on_get_parts(self, request: falcon.Request, response: falcon.Response) -> None:
