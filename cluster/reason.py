@@ -73,7 +73,7 @@ class Reason:
 
     Attributes:
         word: `cancelled`, `deadline`, `paused`, `no_worker`, `retry`, `schedule`, `opening`,
-            `limit`, or `free_worker`.
+            `limit`, `run_before`, or `free_worker`.
         text: a sentence without its stop.
         gist: the same without what only the time moves: how far a moment is, or is expected.
         until: when it is expected to start, if that is known.

@@ -57,6 +57,7 @@ def test_a_job_that_runs_names_its_worker_and_can_be_cancelled(pool: Pool) -> No
     page = seen(Web(pool), "/ui/jobs/tick")
 
     assert "host:1" in page
+    assert "previous run under way on host:1 since" in page
     assert f'href="/ui/runs/{run}"' in page
     assert forms(page) == [f"/ui/runs/{run}/cancel", "/ui/jobs/tick/pause"]
     assert asked_first(page) == forms(page)

@@ -11,7 +11,7 @@ import falcon
 
 from cluster import schedule as schedules
 from cluster.database import Pool
-from cluster.store import details, views
+from cluster.store import details, views, waits
 from webapp import pages, parameters, waiting
 from webapp.pages import actions_log, firings, paging, picture, words
 from webapp.problems import Problem
@@ -48,7 +48,8 @@ class JobPage:
         recent = details.recent(self._pool, name, _PLACES)
         preview = _preview(job, asked)
         first = [firing.at for firing in preview["firings"][:1]]
-        reason = waiting.gist(self._pool, job)
+        behind = waits.behind(job)
+        reason = behind.gist if behind else waiting.gist(self._pool, job)
         done = actions_log.recorded(self._pool, f"job:{name}")
         pages.show_live(
             request,
