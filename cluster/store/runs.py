@@ -1,7 +1,7 @@
 """Runs: ended, whether they were under way or not, and claimed together with that."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -51,13 +51,12 @@ def turn(pool: Pool, endings: Sequence[Ending], ask: Ask) -> tuple[list[Ended], 
     it, and its next beat or its death frees it; what was finished is found finished when it is
     written again. See `finish` and `looks.claim`.
     """
-    rows = _rows(endings)
     with pool.connection() as connection:
         # Either is one transaction; a pipeline is one round trip as well.
         with connection.transaction() if ask.limited else connection.pipeline():
-            written = _finish(connection, rows) if rows else None
+            written = _finish(connection, endings) if endings else None
             looked = looks.send(connection, ask)
-        ended = _ended(connection, rows, written.fetchall() if written else [])
+        ended = _ended(connection, endings, written.fetchall() if written else [])
         return ended, looks.read(looked)
 
 
@@ -116,7 +115,7 @@ def _drop_firings(connection: Connection[Any]) -> int:
             (list(jobs),),
         ).fetchall()
         endings = [unstarted(row, jobs[row["job"]]) for row in unwanted]
-        _finish(connection, _rows(endings))
+        _finish(connection, endings)
     return len(endings)
 
 
@@ -131,14 +130,13 @@ def finish(pool: Pool, endings: Sequence[Ending]) -> list[Ended]:
     Returns:
         One answer for each ending, in their order.
     """
-    rows = _rows(endings)
     with pool.connection() as connection:
-        return _ended(connection, rows, _finish(connection, rows).fetchall())
+        return _ended(connection, endings, _finish(connection, endings).fetchall())
 
 
 def finish_in(connection: Connection[Any], ending: Ending) -> None:
     """Write how an attempt ended in a transaction of the caller, who holds the row of the run."""
-    _finish(connection, _rows([ending]))
+    _finish(connection, [ending])
 
 
 def held(pool: Pool, run: UUID, token: UUID) -> Held | None:
@@ -194,40 +192,39 @@ _LATE = """
     """
 
 
-def _rows(endings: Sequence[Ending]) -> list[dict[str, Any]]:
-    return [{"position": n, **asdict(ending)} for n, ending in enumerate(endings)]
-
-
 def _finish(
-    connection: Connection[Any], rows: list[dict[str, Any]]
+    connection: Connection[Any], endings: Sequence[Ending]
 ) -> Cursor[tuple[int, str | None]]:
-    """Write the rows; the cursor brings the positions of those that were held, with schedules."""
-    return connection.execute(_FINISH, (json(rows),), prepare=looks.AT_ONCE)
+    """Write endings; the cursor brings the places of those that were held, with schedules."""
+    return connection.execute(_FINISH, (json(endings),), prepare=looks.AT_ONCE)
 
 
 def _ended(
     connection: Connection[Any],
-    rows: list[dict[str, Any]],
+    endings: Sequence[Ending],
     written: list[tuple[int, str | None]],
 ) -> list[Ended]:
-    """Say what became of each row, and record those that came too late."""
+    """Say what became of each ending, and record those that came too late."""
     schedules = dict(written)
-    late = [row for row in rows if row["position"] not in schedules]
+    late = [each for place, each in enumerate(endings, 1) if place not in schedules]
     if late:
         # Statements of their own, because only a new snapshot surely shows a twin of this finish
         # that the one before has waited for. A twin of this word waits at the lost attempt's row.
         with connection.transaction():
             connection.execute(_LOST, (json(late),))
             connection.execute(_REFUSED, (json(late),))
-    return [Ended(row["position"] not in schedules, schedules.get(row["position"])) for row in rows]
+    places = range(1, len(endings) + 1)
+    return [Ended(place not in schedules, schedules.get(place)) for place in places]
 
 
 _ENDING: LiteralString = """
-    SELECT * FROM jsonb_to_recordset(%s) AS e (position integer, run_id uuid, job text,
-        attempt integer, token uuid, fence bigint, worker text, due_at timestamptz,
-        started_at timestamptz, outcome text, error text, traceback text, value text,
-        failures integer, crashes integer, retry_in float8, next_at timestamptz, lost jsonb,
-        priority smallint, spread float8)
+    SELECT * FROM ROWS FROM (jsonb_to_recordset(%s) AS (run_id uuid, job text, attempt integer,
+        token uuid, fence bigint, worker text, due_at timestamptz, started_at timestamptz,
+        outcome text, error text, traceback text, value text, failures integer, crashes integer,
+        retry_in float8, next_at timestamptz, lost jsonb, priority smallint, spread float8)
+    ) WITH ORDINALITY AS e (run_id, job, attempt, token, fence, worker, due_at, started_at,
+        outcome, error, traceback, value, failures, crashes, retry_in, next_at, lost, priority,
+        spread, place)
     """
 
 _FINISH: LiteralString = f"""
@@ -280,7 +277,7 @@ _FINISH: LiteralString = f"""
         CROSS JOIN LATERAL jsonb_to_recordset(h.lost) AS f (at timestamptz, until timestamptz)
         WHERE h.lost <> '[]'
     )
-    SELECT position, now_schedule FROM held
+    SELECT place, now_schedule FROM held
     """
 
 _LOST: LiteralString = f"""
