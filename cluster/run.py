@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -162,7 +163,6 @@ class Run:
         fence: grows with every attempt in this database, for outside systems that compare.
         worker: `host:pid` of the worker that performs it.
         checkpoint: see `Checkpoint`.
-        log: a logger whose lines carry worker, job, run and attempt.
     """
 
     def __init__(self, claim: Claim, connect: Connect, guard: Guard | None = None) -> None:
@@ -175,9 +175,6 @@ class Run:
         self.fence = claim.fence
         self.worker = claim.worker
         self.checkpoint = Checkpoint(self, claim.checkpoint)
-        self.log: BoundLogger = log.get("job").bind(
-            worker=claim.worker, job=claim.job, run=str(claim.id), attempt=claim.attempt
-        )
         self._claim = claim
         self._connect = connect
         self._guard = guard
@@ -187,6 +184,15 @@ class Run:
         self._reason = ""
         self._seen = False
         self._fraction: float | None = None
+
+    @cached_property
+    def log(self) -> BoundLogger:
+        """A logger whose lines carry worker, job, run and attempt."""
+        claim = self._claim
+        logger: BoundLogger = log.get("job").bind(
+            worker=claim.worker, job=claim.job, run=str(claim.id), attempt=claim.attempt
+        )
+        return logger
 
     @property
     def cancelled(self) -> bool:

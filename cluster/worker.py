@@ -297,8 +297,8 @@ class Worker:
         job = self._catalogue.get(claim.job)
         assert job  # noqa: S101 - only names of the catalogue were asked for
         self._runner.start(claim, job)
-        say = self._log.info if claim.schedule else self._log.debug
-        say("run started", job=job.name, run=str(claim.id), attempt=claim.attempt)
+        if claim.schedule:  # a line for each task would cost more than many a task
+            self._log.info("run started", job=job.name, run=str(claim.id), attempt=claim.attempt)
 
     def _consider(self) -> None:
         """Judge nobody by lease for a while if we have had no answer for long ourselves.
@@ -403,9 +403,10 @@ class Worker:
         """Count an end that is written, and log it."""
         outcome = "fenced" if fenced else ending.outcome
         self._pulse.ended(self._clock.now(), outcome)
-        # A line for each task that went well would cost more than many a task.
-        well = self._log.info if ending.schedule else self._log.debug
-        say = well if outcome == "completed" else self._log.warning
+        well = outcome == "completed"
+        if well and not ending.schedule:
+            return
+        say = self._log.info if well else self._log.warning
         fields = {"error": ending.error} if ending.error else {}
         say(
             "run ended",
