@@ -22,6 +22,7 @@ RECOVERY_SECONDS = 5.0
 START_SECONDS = 30.0
 """For an instance to answer, on a busy machine."""
 _PATIENCE_STEPS = 150
+_HEARD = "Handling signal: hup"
 _BEAT_AGE = LEASE_SECONDS / 3
 _RECONNECT_SECONDS = 2.0
 
@@ -148,11 +149,19 @@ def reload(fleet: Fleet, chance: random.Random, instance: str) -> Steps:
     """Let the master replace its workers (HUP)."""
     berth = fleet.berths[instance]
     yield from _someone(berth, chance)  # before that it has no ear for signals
-    for worker in berth.workers():
+    service, master, known = berth.instance, berth.master, berth.workers()
+    heard = service.said().count(_HEARD)
+    for worker in known:
         fleet.diary.excuse(worker, INTERRUPTED)
     with suppress(psutil.NoSuchProcess):
-        berth.master.send_signal(signal.SIGHUP)
-    yield 0
+        master.send_signal(signal.SIGHUP)
+    for _ in range(_PATIENCE_STEPS):
+        yield 0.2
+        if service.said().count(_HEARD) > heard or not master.is_running():
+            break
+    # Who was just being born is replaced as well; the new ones come later, after the trial.
+    for worker in berth.workers_of(master).keys() - known.keys():
+        fleet.diary.excuse(worker, INTERRUPTED)
 
 
 def roll(fleet: Fleet, _chance: random.Random, instance: str) -> Steps:
