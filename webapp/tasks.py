@@ -1,5 +1,6 @@
 """Tasks over HTTP: asked for, followed, cancelled, tried again."""
 
+import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,7 @@ _PAGE, _LARGEST_PAGE = 100, 1000
 _BATCH_BYTES = 8 * 1024 * 1024
 _ARRIVING = 2
 """Batches that a process reads at once: a thread reads a long body, and the client may be slow."""
+_KIND = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 _STATUSES = (*tasks.STATUS_NAMES.values(), *map(str, tasks.STATUS_NAMES))
 
 
@@ -39,6 +41,13 @@ class Tasks:
         problems=("invalid-parameter",),
         parameters=(
             openapi.one_of("status", "Only tasks of this status.", _STATUSES),
+            openapi.Parameter(
+                "kind",
+                "query",
+                "Only tasks of this kind.",
+                {"type": "string", "pattern": f"^{_KIND.pattern}$"},
+                "count-words",
+            ),
             openapi.count("limit", "Tasks of a page.", _PAGE, _LARGEST_PAGE),
             openapi.cursor(examples.TASK["task_id"]),
         ),
@@ -49,17 +58,20 @@ class Tasks:
         A page at a time, without arguments and results.
 
         Raises:
-            Problem: 400 no such status, limit or cursor.
+            Problem: 400 no such status, limit or cursor, or a kind that no name can be.
         """
         limit = parameters.count(request, "limit", _PAGE, _LARGEST_PAGE)
         status = _status(parameters.one(request, "status"))
+        kind = parameters.one(request, "kind")
+        if kind is not None and not _KIND.fullmatch(kind):
+            raise Problem(400, "invalid-parameter", "kind is the name of one: see /kinds.")
         cursor = parameters.cursor(request)
         place = None if cursor is None else search.Place(cursor)
-        rows = search.page(self._pool, limit, search.Wanted(status), place)
+        rows = search.page(self._pool, limit, search.Wanted(status, kind), place)
         if len(rows) == limit:
+            wanted = {"status": status, "kind": kind}
             following = {"limit": limit, "cursor": rows[-1]["task_id"]}
-            if status:
-                following["status"] = status
+            following |= {name: value for name, value in wanted.items() if value is not None}
             response.append_link(f"{request.path}?{urlencode(following)}", "next")
         bodies.answer(response, [shown(row) for row in rows])
 

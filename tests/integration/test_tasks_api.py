@@ -8,6 +8,7 @@ import pytest
 from cluster.database import Pool
 from cluster.store import jobs, leases
 from tests.integration.builders import (
+    KIND,
     Answer,
     TaskWeb,
     a_job,
@@ -224,6 +225,15 @@ def test_a_walk_keeps_its_status_and_its_limit(web: TaskWeb, pool: Pool) -> None
     found = walk(web, "limit=2&status=ERROR")
     assert [len(page) for page in found] == [2, 2, 1]
     assert [task for page in found for task in page] == wanted[::-1]
+
+
+def test_a_walk_keeps_its_kind(web: TaskWeb, pool: Pool) -> None:
+    wanted = [str(finished(pool)), *map(str, asked(pool, 4))]
+    asked(pool, 5, kind="processing")
+    found = walk(web, f"limit=2&kind={KIND}")
+    assert [task for page in found for task in page] == wanted[::-1]
+    assert walk(web, f"limit=2&kind={KIND}&status=COMPLETED") == [wanted[:1]]
+    assert walk(web, "kind=nosuch") == [[]]
 
 
 def test_a_page_has_a_hundred_tasks_unless_told_otherwise(web: TaskWeb, pool: Pool) -> None:

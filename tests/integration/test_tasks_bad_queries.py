@@ -22,6 +22,7 @@ def web(shared: Pool) -> TaskWeb:
         *(("status", text) for text in ("\x00", "٣", "1;drop table run", "9" * 4000)),
         *(("limit", text) for text in ("", "0", "-1", "1001", "x", "1.5", "+5", "1_0", "٣")),
         *(("limit", text) for text in ("0000000010", "9" * 4000, "1e2", "10;drop table run")),
+        *(("kind", text) for text in ("", "\x00", "Work", "1work", "work ", "w" * 101, "a,b")),
         *(("cursor", text) for text in ("", "x", "1", "\x00", ";drop table run", f"{{{ID}}}")),
         *(("cursor", text) for text in (f"{ID}x", ID.replace("-", ""), "x" * 4000)),
     ],
