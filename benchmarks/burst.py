@@ -192,7 +192,8 @@ def _name(response: bytes) -> str:
     return f"{status} {json.loads(body)['type']}"
 
 
-def _raise_descriptor_limit(connections: int) -> None:
+def raise_descriptor_limit(connections: int) -> None:
+    """Allow this process so many connections, or end it with a word about it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + SPARE_DESCRIPTORS
     if hard != resource.RLIM_INFINITY and wanted > hard:
@@ -234,7 +235,7 @@ def main() -> int:
     arguments = _arguments()
     url = urlsplit(arguments.url)
     target = Target(url.hostname or "127.0.0.1", url.port or 80, arguments.user)
-    _raise_descriptor_limit(arguments.requests)
+    raise_descriptor_limit(arguments.requests)
     burst = Burst(target, timeout=arguments.timeout)
     request = target.request(arguments.amount)
     try:

@@ -21,6 +21,10 @@ from statistics import median
 
 import orjson
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.figures import Figure, say
+
 ROOT = Path(__file__).parent.parent
 JOBS = """
 import sys, time
@@ -148,10 +152,8 @@ def main() -> int:
         kind: median(here[1] / idle[1] for here, idle in zip(each, found["idle"], strict=True))
         for kind, each in found.items()
     }
-    print(
-        f"p99 beside an isolated hog: {ratios['apart']:.2f} x idle; in a thread: "
-        f"{ratios['thread']:.0f} x"
-    )
+    say(Figure("HTTP p99 beside an isolated hog", ratios["apart"], "× idle"))
+    say(Figure("HTTP p99 beside the same in a thread", ratios["thread"], "× idle"))
     return 0 if ratios["apart"] <= 1.5 else 1
 
 

@@ -16,6 +16,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.figures import Figure, say
 from tests.eventually import eventually
 from tests.system.facts import database, rows, shares
 from tests.system.gunicorns import Instance, gunicorn, server_of
@@ -36,10 +37,9 @@ def main() -> None:
         shares(url)
         for _ in range(options.kills):
             took += _kill(url, instance)
-    print(
-        f"{options.kills} kills, {len(took)} runs taken over: "
-        f"median {median(took):.2f} s, worst {max(took):.2f} s"
-    )
+    note = f"{options.kills} kills, {len(took)} runs"
+    say(Figure("a killed worker's runs, median", median(took), "s", note=note))
+    say(Figure("a killed worker's runs, worst", max(took), "s", note=note))
 
 
 def _kill(url: str, instance: Instance) -> list[float]:

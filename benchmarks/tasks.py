@@ -1,43 +1,35 @@
-"""Measure tasks: start latency, drain, posting, and pages over a long history, in one run.
+"""Measure tasks over a history that grows: start, drain, posting, and what is asked of them.
 
-    python benchmarks/tasks.py [--rows 10000000] [--tasks 20000] [--explain]
+    python benchmarks/tasks.py [--rows 0,100000,1000000,10000000] [--tasks 10000] [--explain]
 
-Starts a PostgreSQL and five workers in a temporary folder. Prints the same figures without and
-with the rows of history, beside the raw ceiling of the same server: five bare loops that claim
-and finish batches of fifty, history included, and one bare INSERT.
+Starts a PostgreSQL and five workers in a temporary folder, and prints the same figures at each
+length of the history, beside those of the first length; and posting beside an empty route.
 """
 
 import argparse
-import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from statistics import quantiles
-from typing import Any, LiteralString
+from statistics import median
+from typing import LiteralString
 
-import httpx
 import orjson
 import psycopg
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import ceilings, clients
+from benchmarks.delays import posted
+from benchmarks.drain import drained, service
 from benchmarks.explain import plans
+from benchmarks.figures import Figure, centiles, say
 from benchmarks.pages import make_days
-from tests.eventually import eventually
-from tests.system.facts import database
-from tests.system.gunicorns import Instance, gunicorn, job_module, server_of
+from tests.system.facts import rows as ask
+from tests.system.gunicorns import Instance, server_of
 
-_MODULE = """
-from cluster import task
-
-
-@task(name="noop", retry_delay=0)
-def noop() -> None:
-    '''Do nothing.'''
-"""
 _FILL: LiteralString = """
     INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,
         finished_at, outcome, closing, name, args, priority, failures)
@@ -46,43 +38,49 @@ _FILL: LiteralString = """
     FROM (SELECT n, now() - interval '10 min' - (n * interval '29 days' / %(rows)s) AS at
         FROM generate_series(1, %(rows)s) AS n) AS firing
     """
-_LOOP: LiteralString = """
-    WITH batch AS (
-        DELETE FROM ceiling WHERE id IN (SELECT id FROM ceiling ORDER BY id LIMIT 50
-            FOR UPDATE SKIP LOCKED) RETURNING id
-    )
-    INSERT INTO ceiling_history SELECT id, gen_random_uuid(), now(), now(), 'completed' FROM batch
-    """
+_LATER = {"name": "later", "kind": "noop", "run_at": "2999-01-01T00:00:00Z"}
+_SECONDS = 4.0  # of posting
+_BATCH = 10_000
 
 
 def main() -> None:
     """Run the measurement."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--rows", type=int, default=10_000_000, help="rows of history")
-    parser.add_argument("--tasks", type=int, default=20_000, help="tasks to drain")
-    parser.add_argument("--requests", type=int, default=300, help="requests of each kind")
+    parser.add_argument("--rows", default="0,10000000", help="of history, each at least the last")
+    parser.add_argument("--tasks", type=int, default=10_000, help="to drain, three times")
+    parser.add_argument("--requests", type=int, default=300, help="of each sort")
     parser.add_argument("--explain", action="store_true", help="print the plans as well")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="ronin-bench-") as folder,
         server_of(Path(folder)) as server,
-        database(server) as url,
+        service(server, Path(folder), {}) as (instance, url),
+        ceilings.empty_route(Path(folder)) as empty,
     ):
-        settings = job_module(Path(folder), _MODULE)
-        with gunicorn(url, Path(folder), env=settings) as instance:
-            eventually(lambda: len(instance.get("/workers")) == 5, within=60)
-            for rows in (0, options.rows):
-                _fill(url, rows)
-                print(f"\nwith {rows:,} finished tasks")
-                _measure(instance, url, options.tasks, options.requests)
-                if options.explain:
-                    plans(url)
-            print(f"\nraw ceiling: {_ceiling(url, options.tasks * 5)}")
+        there = 0
+        first: dict[str, float] = {}
+        for rows in map(int, options.rows.split(",")):
+            _fill(url, rows - there)
+            there = rows
+            found = _figures(instance, url, options.tasks, options.requests)
+            found["POST /tasks, 64 connections", "1/s"] = _posting(instance.port, url)
+            for (name, unit), value in found.items():
+                of = f"with {min(map(int, options.rows.split(','))):,} rows"
+                say(Figure(f"{name}, {rows:,} rows", value, unit, first.get(name), of))
+                first.setdefault(name, value)
+            if options.explain:
+                plans(url)
+        top = clients.rate(empty.port, "/tasks", orjson.dumps(_LATER), _SECONDS)
+        again = _posting(instance.port, url)
+        say(Figure("POST /tasks, 64 connections", again, "1/s", top, "the empty route"))
+        rate = ceilings.inserted(url, 100_000)
+        batch = _batches(instance, url)
+        say(Figure("POST /tasks/batch of 10,000", batch, "tasks/s", rate, "the bare INSERT"))
 
 
 def _fill(url: str, rows: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        if rows:
+        if rows > 0:
             make_days(connection)
             begun = time.perf_counter()
             connection.execute(_FILL, {"rows": rows})
@@ -92,124 +90,66 @@ def _fill(url: str, rows: int) -> None:
         connection.execute("CHECKPOINT")
 
 
-def _measure(instance: Instance, url: str, tasks: int, requests: int) -> None:
-    http = instance.http
-    _say("start after its commit", _starts(http, url, requests))
-    print(f"{'drain':<32} {_drain(http, url, tasks):,.0f} tasks/s")
-    last = http.get("/tasks?limit=1").json()[0]["task_id"]
-    older = http.get(f"/tasks?limit=1&cursor={_middle(url)}").json()
-    middle = older[0]["task_id"] if older else last
-    paths = {
-        "GET /tasks/{id}, newest": f"/tasks/{last}",
-        "GET /tasks/{id}, from the middle": f"/tasks/{middle}",
-        "GET /tasks": "/tasks",
-        "GET /tasks?status=4": "/tasks?status=4",
-        "GET /tasks?status=2": "/tasks?status=2",
-        "GET /tasks, page in the middle": f"/tasks?cursor={middle}",
-        "GET /health, for comparison": "/health",
+def _figures(
+    instance: Instance, url: str, tasks: int, requests: int
+) -> dict[tuple[str, str], float]:
+    """Return what is measured at one length of the history, by name and unit."""
+    half, most = centiles(posted(instance, url, requests))
+    found = {
+        ("a task after its commit, p50", "ms"): 1000 * half,
+        ("a task after its commit, p99", "ms"): 1000 * most,
+        ("drain", "tasks/s"): median(tasks / drained(instance, url, tasks) for _ in range(3)),
     }
-    for name, path in paths.items():
-        _say(name, [_timed(partial(http.get, path)) for _ in range(requests)])
-    body = {"name": "later", "kind": "noop", "run_at": "2999-01-01T00:00:00Z"}
-    _say("POST /tasks", [_timed(lambda: http.post("/tasks", json=body)) for _ in range(requests)])
-    batch = orjson.dumps([body] * 10_000)
+    for name, path in _paths(instance, url):
+        half, most = centiles([_timed(partial(instance.http.get, path)) for _ in range(requests)])
+        found[f"{name}, p50", "ms"] = half
+        found[f"{name}, p99", "ms"] = most
+    return found
+
+
+def _paths(instance: Instance, url: str) -> Iterator[tuple[str, str]]:
+    """Yield what is asked for, by its name: at both ends of the history and in between."""
+    last = instance.get("/tasks?limit=1")[0]["task_id"]
+    [(place,)] = ask(url, "SELECT uuid7(now() - interval '14 days')")
+    older = instance.get(f"/tasks?limit=1&cursor={place}")
+    middle = older[0]["task_id"] if older else last
+    yield "GET /tasks/{id}, newest", f"/tasks/{last}"
+    yield "GET /tasks/{id}, from the middle", f"/tasks/{middle}"
+    yield "GET /tasks", "/tasks"
+    yield "GET /tasks?status=4", "/tasks?status=4"
+    yield "GET /tasks, page in the middle", f"/tasks?cursor={middle}"
+    yield "GET /jobs", "/jobs"
+    yield "GET /health, for comparison", "/health"
+
+
+def _posting(port: int, url: str) -> float:
+    """Return the tasks a second that 64 connections post, one at a time each."""
+    found = clients.rate(port, "/tasks", orjson.dumps(_LATER), _SECONDS)
+    _forget(url)
+    return found
+
+
+def _batches(instance: Instance, url: str) -> float:
+    """Return the tasks a second of batches, one after the other."""
+    content = orjson.dumps([_LATER] * _BATCH)
     headers = {"Content-Type": "application/json"}
-    took = _timed(lambda: http.post("/tasks/batch", content=batch, headers=headers))
-    print(f"{'POST /tasks/batch of 10,000':<32} {1e7 / took:,.0f} tasks/s")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DELETE FROM run WHERE due_at > '2998-01-01'")
-        connection.execute("VACUUM run")
+    post = partial(instance.http.post, "/tasks/batch", content=content, headers=headers)
+    took = []
+    for _ in range(3):
+        took.append(_timed(lambda: post().raise_for_status()))
+        _forget(url)
+    return 1000 * _BATCH / median(took)
 
 
-def _starts(http: httpx.Client, url: str, count: int) -> list[float]:
-    """Return the milliseconds from a task's commit to its start, by the database's clock."""
-    ids = []
-    for _ in range(count):
-        ids.append(http.post("/tasks", json={"name": "x", "kind": "noop"}).json()["task_id"])
-        eventually(partial(_is_done, http, ids[-1]), every=0.002)
-    with psycopg.connect(url) as connection:
-        rows = connection.execute(
-            "SELECT extract(epoch FROM started_at - due_at)::float8 * 1000 FROM history"
-            " WHERE run_id = ANY (%s::uuid[])",
-            (ids,),
-        ).fetchall()
-    return [row[0] for row in rows]
-
-
-def _is_done(http: httpx.Client, task: str) -> bool:
-    return bool(http.get(f"/tasks/{task}").json()["status"] == 3)
-
-
-def _drain(http: httpx.Client, url: str, tasks: int) -> float:
-    """Return the tasks a second from the first start to the last end of a backlog."""
-    headers = {"Content-Type": "application/json"}
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("UPDATE job SET paused = true WHERE name = 'noop'")
-        for start in range(0, tasks, 10_000):
-            body = [{"name": "x", "kind": "noop"}] * min(10_000, tasks - start)
-            http.post(
-                "/tasks/batch", content=orjson.dumps(body), headers=headers
-            ).raise_for_status()
-        connection.execute("UPDATE job SET paused = false WHERE name = 'noop'")
-        eventually(lambda: not _one(connection, "SELECT count(*) FROM run"), within=600, every=0.1)
-        seconds = _one(
-            connection,
-            "SELECT extract(epoch FROM max(finished_at) - min(started_at)) FROM ("
-            " SELECT started_at, finished_at FROM history ORDER BY finished_at DESC LIMIT %s) h",
-            tasks,
-        )
-    return tasks / float(seconds)
-
-
-def _ceiling(url: str, tasks: int) -> str:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE TABLE ceiling (id bigint PRIMARY KEY, args jsonb)")
-        connection.execute(
-            "CREATE TABLE ceiling_history (id bigint, token uuid, started_at timestamptz,"
-            " finished_at timestamptz, outcome text)"
-        )
-        connection.execute("CREATE INDEX ON ceiling_history (id)")
-        begun = time.perf_counter()
-        connection.execute(
-            "INSERT INTO ceiling SELECT n, '{}' FROM generate_series(1, %s) n", (tasks,)
-        )
-        inserted = tasks / (time.perf_counter() - begun)
-        connection.execute("VACUUM ANALYZE ceiling")
-    begun = time.perf_counter()
-    loops = [multiprocessing.Process(target=_loop, args=(url,)) for _ in range(5)]
-    for loop in loops:
-        loop.start()
-    for loop in loops:
-        loop.join()
-    drained = tasks / (time.perf_counter() - begun)
-    return f"{drained:,.0f} tasks/s in batches of 50; INSERT {inserted:,.0f} rows/s"
-
-
-def _loop(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        while connection.execute(_LOOP).rowcount:
-            pass
-
-
-def _middle(url: str) -> str:
-    with psycopg.connect(url) as connection:
-        return str(_one(connection, "SELECT uuid7(now() - interval '14 days')"))
-
-
-def _one(connection: psycopg.Connection[Any], query: LiteralString, *parameters: Any) -> Any:
-    row = connection.execute(query, parameters).fetchone()
-    return row[0] if row else None
+def _forget(url: str) -> None:
+    ask(url, "DELETE FROM run WHERE due_at > '2998-01-01'")
+    ask(url, "VACUUM run")
 
 
 def _timed(act: Callable[[], object]) -> float:
     begun = time.perf_counter()
     act()
     return (time.perf_counter() - begun) * 1000
-
-
-def _say(name: str, took: list[float]) -> None:
-    centiles = quantiles(took, n=100)
-    print(f"{name:<32} p50 {centiles[49]:6.2f}  p99 {centiles[98]:6.2f}  max {max(took):6.2f} ms")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,9 @@ the part of the throughput that is left with them. Ends with status 1 if it is l
 import argparse
 import multiprocessing
 import random
-import socket
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -24,89 +22,15 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.clients import CLOSED, Connection, header, post, status
+from benchmarks.figures import Figure, say
 from tests.system.facts import database, shares
 from tests.system.gunicorns import gunicorn, server_of
 
-CLIENTS = 64
 LEAST = 0.90
+CHANGE = ("/users/1/balance", b'{"amount": 1}')
 SETTLE_SECONDS = 1.5  # at the begin of a phase, not counted
-CLOSED = b"closed"
 SAMPLE_SECONDS = "900"  # the jobs are under way all the time, and tell their progress
-
-
-@dataclass
-class Connection:
-    """One kept-alive connection, and the answer that arrives on it."""
-
-    port: int
-    client: socket.socket = field(init=False)
-    received: bytes = b""
-    etag: bytes = b""
-    due: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.client = socket.create_connection(("127.0.0.1", self.port))
-
-    def send(self, head: str, body: bytes = b"") -> None:
-        """Send a request."""
-        self.received = b""
-        self.client.sendall(f"{head}\r\nHost: localhost\r\n".encode() + body)
-
-    def receive(self) -> bytes | None:
-        """Return the head of the answer once all of it is here."""
-        try:
-            piece = self.client.recv(262144)
-        except ConnectionResetError:
-            piece = b""
-        if not piece:  # idle for too long on a machine that is too busy
-            self.client.close()
-            self.client = socket.create_connection(("127.0.0.1", self.port))
-            return CLOSED
-        self.received += piece
-        head, end, body = self.received.partition(b"\r\n\r\n")
-        if end and (_status(head) == 304 or len(body) >= int(_header(head, b"content-length"))):
-            return head
-        return None
-
-
-def _header(head: bytes, name: bytes) -> bytes:
-    for line in head.split(b"\r\n"):
-        if line.lower().startswith(name + b":"):
-            return line.split(b":", 1)[1].strip()
-    return b""
-
-
-def _status(head: bytes) -> int:
-    return int(head.split(b" ", 2)[1])
-
-
-def post(port: int, answered: "Synchronized[int]") -> None:
-    """Change the balance of one account, over many connections, until somebody ends this."""
-    poller = DefaultSelector()
-    body = b'{"amount": 1}'
-    rest = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-
-    def ask(connection: Connection) -> None:
-        connection.send("POST /users/1/balance HTTP/1.1", rest)
-
-    for _ in range(CLIENTS):
-        connection = Connection(port)
-        poller.register(connection.client, EVENT_READ, connection)
-        ask(connection)
-    while True:
-        for key, _ in poller.select():
-            connection = key.data
-            head = connection.receive()
-            if head is None:
-                continue
-            if head is CLOSED:
-                poller.unregister(key.fileobj)
-                poller.register(connection.client, EVENT_READ, connection)
-            elif _status(head) == 200:
-                answered.value += 1
-            else:
-                sys.exit(f"a change was answered with {head!r}")
-            ask(connection)
 
 
 def look(
@@ -137,9 +61,9 @@ def look(
             if head is CLOSED:
                 continue
             polls.value += 1
-            unchanged.value += _status(head) == 304
-            viewer.etag = _header(head, b"etag")
-            viewer.due = time.monotonic() + int(_header(head, b"ronin-poll-milliseconds")) / 1000
+            unchanged.value += status(head) == 304
+            viewer.etag = header(head, b"etag")
+            viewer.due = time.monotonic() + int(header(head, b"ronin-poll-milliseconds")) / 1000
         if not shown.is_set():  # the readers have gone
             for each in resting:
                 each.client.close()
@@ -161,7 +85,7 @@ def measure(port: int, options: argparse.Namespace) -> float:
     shown = multiprocessing.Event()
     looking = (port, options.viewers, shown, polls, unchanged)
     processes = [
-        multiprocessing.Process(target=post, args=(port, answered), daemon=True),
+        multiprocessing.Process(target=post, args=(port, answered, *CHANGE), daemon=True),
         multiprocessing.Process(target=look, args=looking, daemon=True),
     ]
     for process in processes:
@@ -191,7 +115,8 @@ def measure(port: int, options: argparse.Namespace) -> float:
     rounds = [rates[begin : begin + 4] for begin in range(0, len(rates), 4)]
     # Each round for itself: what else the machine has to do comes and goes.
     left = median((b + c) / (a + d) for a, b, c, d in rounds)
-    print(f"{left:.2f} of the throughput is left with {options.viewers} viewers")
+    name = f"changes of a balance beside {options.viewers} viewers"
+    say(Figure(name, left, "× without"))
     return left
 
 

@@ -1,0 +1,176 @@
+"""Peers: other systems on the same work, each a program of its own; see README.md beside this."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import psycopg
+
+from tests.eventually import eventually
+from tests.system.gunicorns import free_port
+
+_HERE = Path(__file__).parent
+_INSTALLED = _HERE / ".installed"
+_PROFILES = ("default", "best")
+_PROCESSES = 5
+_SETTLE_SECONDS = 1.0
+_LONGEST_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A system, and one way to set it.
+
+    Attributes:
+        name: of its folder.
+        profile: `default`, as its README has it, or `best`, as its documentation makes it fast.
+    """
+
+    name: str
+    profile: str
+
+    @property
+    def note(self) -> str:
+        """Its version and settings."""
+        told = orjson.loads(self._run("settings", {}))
+        return f"{told['version']}; {told['settings']}"
+
+    def install(self) -> None:
+        """Install the versions that its folder names, once."""
+        place = _INSTALLED / self.name
+        wanted = _HERE / self.name / ("package.json" if self._is_node else "requirements.txt")
+        stamp = place / ".from"
+        if stamp.exists() and stamp.read_bytes() == wanted.read_bytes():
+            return
+        shutil.rmtree(place, ignore_errors=True)
+        if self._is_node:
+            shutil.copytree(_HERE / self.name, place)
+            install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
+            subprocess.run(install, cwd=place, check=True, stdout=subprocess.DEVNULL)
+        else:
+            subprocess.run([sys.executable, "-m", "venv", place], check=True)
+            install = [str(place / "bin" / "pip"), "install", "--quiet", "-r", str(wanted)]
+            subprocess.run(install, check=True)
+        stamp.write_bytes(wanted.read_bytes())
+
+    def drains(self, url: str, folder: Path, tasks: int, rounds: int) -> Iterator[float]:
+        """Yield the seconds that five processes take for so many no-ops, round by round."""
+        self.install()
+        self._run("prepare", {"DATABASE_URL": url})
+        for turn in range(rounds):
+            stamps = folder / f"{self.name}-{self.profile}-{turn}"
+            stamps.mkdir()
+            env = {"DATABASE_URL": url, "STAMPS": str(stamps)}
+            with self._working(env, stamps):
+                self._run(f"enqueue {tasks}", env)
+                ended = self._ended(url, stamps, tasks)
+                yield ended - min(first for _, first, _ in _stamps(stamps))
+
+    @contextmanager
+    def _working(self, env: dict[str, str], stamps: Path) -> Iterator[None]:
+        """Keep five processes up; they are ready and idle when the block begins."""
+        with ExitStack() as stack:
+            for _ in range(_PROCESSES):
+                stack.enter_context(self._process(env))
+            eventually(lambda: len(list(stamps.glob("*.ready"))) == _PROCESSES, within=120)
+            time.sleep(_SETTLE_SECONDS)
+            yield
+
+    @contextmanager
+    def _process(self, env: dict[str, str]) -> Iterator[None]:
+        command, settings = self._command("work", env)
+        with subprocess.Popen(command, env=settings, stdout=subprocess.DEVNULL) as process:
+            try:
+                yield
+            finally:
+                process.terminate()
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+    def _ended(self, url: str, stamps: Path, tasks: int) -> float:
+        """Wait until nothing is left; return when that was, in seconds since 1970."""
+        left = _HERE / self.name / "left.sql"
+        deadline = time.monotonic() + _LONGEST_SECONDS
+        with psycopg.connect(url, autocommit=True) as connection:
+            while time.monotonic() < deadline:
+                if sum(count for count, _, _ in _stamps(stamps)) >= tasks:
+                    if not left.exists():
+                        return max(last for _, _, last in _stamps(stamps))
+                    if connection.execute(left.read_bytes()).fetchone() == (0,):
+                        return time.time()
+                time.sleep(0.005)
+        raise TimeoutError(f"{self.name} has not come to an end")
+
+    def _run(self, command: str, env: dict[str, str]) -> bytes:
+        name, settings = self._command(command, env)
+        return subprocess.run(name, env=settings, check=True, stdout=subprocess.PIPE).stdout
+
+    def _command(self, command: str, env: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+        self.install()
+        place = _INSTALLED / self.name
+        program = (
+            ["node", str(place / "peer.mjs")]
+            if self._is_node
+            else [str(place / "bin" / "python"), str(_HERE / self.name / "peer.py")]
+        )
+        return [*program, *command.split()], {**os.environ, "PROFILE": self.profile, **env}
+
+    @property
+    def _is_node(self) -> bool:
+        return (_HERE / self.name / "package.json").exists()
+
+
+def peers(wanted: str) -> list[Peer]:
+    """Return the peers of a list of names, or all, each in both profiles.
+
+    Raises:
+        SystemExit: there is no such peer.
+    """
+    known = sorted(each.parent.name for each in _HERE.glob("*/peer.*"))
+    names = known if wanted == "all" else [name for name in wanted.split(",") if name]
+    for name in names:
+        if name not in known:
+            raise SystemExit(f"no peer {name!r}; there are {', '.join(known)}")
+    return [Peer(name, profile) for name in names for profile in _PROFILES]
+
+
+def _stamps(folder: Path) -> list[tuple[int, float, float]]:
+    """Return count, first and last call of each process that has performed anything."""
+    found = []
+    for each in folder.glob("*.stamp"):
+        count, first, last = each.read_text().split()
+        found.append((int(count), float(first), float(last)))
+    return [each for each in found if each[0]]
+
+
+@contextmanager
+def express(url: str, balance: int) -> Iterator[int]:
+    """Serve one account by Express and pg, five processes; give the port."""
+    peer = Peer("express", "default")
+    peer.install()
+    port = free_port()
+    env = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "BALANCE": str(balance),
+        "PORT": str(port),
+        "PROCESSES": str(_PROCESSES),
+    }
+    program = ["node", str(_INSTALLED / "express" / "server.mjs")]
+    subprocess.run([*program, "prepare"], env=env, check=True)
+    with subprocess.Popen(program, env=env, stdout=subprocess.PIPE) as process:
+        assert process.stdout  # noqa: S101 - asked for above
+        process.stdout.readline()  # ready
+        try:
+            yield port
+        finally:
+            process.terminate()
