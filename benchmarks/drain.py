@@ -71,7 +71,7 @@ def measure(server: str, folder: Path, tasks: int, rounds: int, others: list[Pee
         say(Figure(f"drain, {name}", median(rates), "tasks/s", loop, "the bare loops"))
     for peer in others:
         with database(server) as url:
-            rates = [tasks / took for took in peer.drains(url, folder, tasks, rounds)]
+            rates = list(peer.rates(url, folder, tasks, rounds))
         label = f"drain, {peer.name}, {peer.profile}"
         say(Figure(label, median(rates), "tasks/s", loop, "the bare loops", peer.note))
 

@@ -22,7 +22,7 @@ from celery.signals import worker_process_init, worker_ready
 
 sys.path.append(str(Path(__file__).parents[3]))
 
-from benchmarks.peers.procrastinate.contract import BEST, Peer, Stamps, profile, run
+from benchmarks.peers.contract import BEST, Peer, Stamps, profile, run
 
 best = profile() == BEST
 prefetch = 128 if best else 4

@@ -25,7 +25,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, EnqueueOptions
 
 sys.path.append(str(Path(__file__).parents[3]))
 
-from benchmarks.peers.procrastinate.contract import BEST, Peer, Stamps, profile, run
+from benchmarks.peers.contract import BEST, Peer, Stamps, profile, run
 
 APPLICATION, QUEUE, WORKFLOW = "peer", "noop-queue", "noop"
 TAKEN_AT_MOST = 100

@@ -19,7 +19,7 @@ from huey import PostgresHuey
 
 sys.path.append(str(Path(__file__).parents[3]))
 
-from benchmarks.peers.procrastinate.contract import BEST, Peer, Stamps, profile, run
+from benchmarks.peers.contract import BEST, Peer, Stamps, profile, run
 
 best = profile() == BEST
 workers = 4 if best else 1

@@ -23,7 +23,7 @@ from pgqueuer.queries import Queries
 
 sys.path.append(str(Path(__file__).parents[3]))
 
-from benchmarks.peers.procrastinate.contract import BEST, Peer, Stamps, profile, run
+from benchmarks.peers.contract import BEST, Peer, Stamps, profile, run
 
 ENTRYPOINT = "noop"
 

@@ -24,7 +24,7 @@ from procrastinate import App, PsycopgConnector
 
 sys.path.append(str(Path(__file__).parents[3]))
 
-from benchmarks.peers.procrastinate.contract import BEST, Peer, Stamps, profile, run
+from benchmarks.peers.contract import BEST, Peer, Stamps, profile, run
 
 best = profile() == BEST
 concurrency = 10 if best else 1
