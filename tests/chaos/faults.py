@@ -119,16 +119,20 @@ def misbehave(mode: str) -> Callable[..., Steps]:
         fleet: Fleet, _chance: random.Random, instance: str, seconds: float, each: float = 0.0
     ) -> Steps:
         names = list(fleet.proxies) if instance == "both" else [instance]
-        whom = [EVERYBODY] if instance == "both" else [f"{_name(fleet, n)}:" for n in names]
-        silent = 0.0 if mode == "delay" else seconds
-        excuses = [fleet.diary.excuse(each, *_of_silence(silent)) for each in whom]
+        outcomes = _of_silence(0.0 if mode == "delay" else seconds)
+        began = fleet.diary.now()
         for name in names:
             fleet.proxies[name].set(mode, each)
         yield seconds
         for name in names:
             fleet.proxies[name].set("pass")
-        for excuse in excuses:
+        # All that are behind these proxies, or have been: while one rolls they are two.
+        behind = [f"{place.name}:" for name in names for place in fleet.berths[name].past]
+        for whom in [EVERYBODY] if instance == "both" else behind:
+            excuse = fleet.diary.excuse(whom, *outcomes)
+            excuse.since = began
             fleet.diary.end(excuse, RECOVERY_SECONDS)
+            outcomes = [each for each in outcomes if each != LATE]  # the time counts once
 
     return fault
 
