@@ -45,6 +45,8 @@ _JUMP = 1 / 3
 _KILLED = 0.8
 """Part of the lease after which the processes of isolated runs are killed, whatever has become
 of their worker. The rest is for that to happen, and for a clock that is a little slow."""
+_AROUND_SECONDS = 0.1
+"""Between two looks at the others: who is busy looks for work far more often."""
 _ABSENT = 0.4
 """Part of the lease without an answer after which others are given as much to renew theirs, as
 they do after a third of it."""
@@ -100,6 +102,7 @@ class Worker:
         self._keep_at = -math.inf
         self._looked_at = math.inf  # monotonic; so that the first look is never late
         self._judges_at = -math.inf
+        self._around_at = -math.inf
         self._clock = Clock()
         self._pulse = Pulse()
         self._pulse_id: UUID | None = None  # the first identity, so that no minute counts twice
@@ -242,10 +245,13 @@ class Worker:
             free=max(self._runner.slots - load, 0),
             phase=self._phase,
             limited=self._limited,
+            around=time.monotonic() >= self._around_at,
         )
         sent = time.monotonic()
         ended, look = runs.turn(self._pool, self._unwritten, ask)
         self._clock.set(look.now, sent)
+        if ask.around:
+            self._around_at = sent + _AROUND_SECONDS
         self._limited = look.limited
         self._runner.cancel(look.cancelled)
         self._begin(look)

@@ -1,13 +1,14 @@
 """Looks: what a worker sees of the database at once, and claims while it looks."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg import Connection, Cursor
-from psycopg.rows import dict_row
+from psycopg import Connection, Cursor, RawCursor
+from psycopg.rows import tuple_row
 
 from cluster.database import Pool
 from cluster.process import Identity
@@ -41,6 +42,7 @@ class Ask:
         free: runs it may claim at most.
         phase: the part of a slot that it waits for its equals, see `cluster.spread`.
         limited: jobs with a limit that the last look found due; they take one more statement.
+        around: whether to look at the others as well: `Look.peers` and `Look.stranded`.
     """
 
     worker: UUID
@@ -50,6 +52,7 @@ class Ask:
     free: int
     phase: float
     limited: Sequence[str] = ()
+    around: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +97,36 @@ def claim(pool: Pool, ask: Ask) -> Look:
         return read(send(connection, ask))
 
 
-def send(connection: Connection[Any], ask: Ask) -> Cursor[dict[str, Any]]:
+def send(connection: Connection[Any], ask: Ask) -> Cursor[tuple[Any, ...]]:
     """Look on a connection, with `ask.limited` in a transaction of the caller; see `claim`."""
     locked: list[str] = []
     if ask.limited:
         locked = [row[0] for row in connection.execute(_LOCK, (list(ask.limited),)).fetchall()]
     parameters = {
-        **asdict(ask),
+        "worker": ask.worker,
+        "host": ask.host,
         "jobs": list(ask.jobs),
+        "load": ask.load,
+        "free": ask.free,
+        "phase": ask.phase,
+        "around": ask.around,
         "locked": locked,
         "opening_slots": OPENING_SLOTS,
     }
-    return connection.cursor(row_factory=dict_row).execute(_CLAIM, parameters, prepare=AT_ONCE)
+    # Raw, for psycopg would read so long a statement anew each time, in search of parameters.
+    cursor = RawCursor(connection, row_factory=tuple_row)
+    return cursor.execute(_NUMBERED, [parameters[name] for name in _NAMES], prepare=AT_ONCE)
 
 
-def read(looked: Cursor[dict[str, Any]]) -> Look:
+def read(looked: Cursor[tuple[Any, ...]]) -> Look:
     """Return what a look has brought."""
     rows = looked.fetchall()
-    first = rows[0]
+    first = dict(zip(_SEEN, rows[0], strict=False))
+    claims = [row[len(_SEEN) :] for row in rows if row[len(_SEEN)] is not None]
     return Look(
         now=first["now"],
-        claims=[claim_of(row) for row in rows if row["id"] is not None],
-        delays=[row["delay"] for row in rows if row["id"] is not None],
+        claims=[Claim(*claim) for *claim, _ in claims],
+        delays=[delay for *_, delay in claims],
         wake_at=first["wake_at"],
         peers=[_peer(peer) for peer in first["peers"] or ()],
         stranded=first["stranded"],
@@ -208,12 +219,13 @@ _CLAIM = """
                     AND r.id NOT IN (SELECT id FROM claimed)
                 ORDER BY r.not_before, r.id LIMIT 1) n
             WHERE h.claimable OR NOT h.due) AS wake_at,
-        (SELECT jsonb_agg(jsonb_build_array(id, host, pid, process_started, expired)) FROM (
+        CASE WHEN %(around)s THEN (
+            SELECT jsonb_agg(jsonb_build_array(id, host, pid, process_started, expired)) FROM (
             SELECT w.*, greatest(w.lease_until, s.since + w.lease) < now()
                 AND s.started_at = pg_postmaster_start_time() AS expired
             FROM worker w CROSS JOIN server s WHERE w.id <> %(worker)s) w
-            WHERE expired OR host = %(host)s) AS peers,
-        EXISTS (SELECT FROM run r WHERE r.token IS NOT NULL
+            WHERE expired OR host = %(host)s) END AS peers,
+        %(around)s AND EXISTS (SELECT FROM run r WHERE r.token IS NOT NULL
             AND NOT EXISTS (SELECT FROM worker w WHERE w.id = r.worker_id)) AS stranded,
         (SELECT array_agg(DISTINCT h.name) FROM head h WHERE h.due AND NOT h.claimable) AS limited,
         (SELECT array_agg(r.token) FROM run r WHERE r.worker_id = %(worker)s
@@ -226,6 +238,10 @@ _CLAIM = """
         extract(epoch FROM c.started_at - c.due_since)::float8 AS delay
     FROM (VALUES (1)) AS one LEFT JOIN claimed c ON true
     """
+_SEEN = ["now", "wake_at", "peers", "stranded", "limited", "cancelled", "unwanted", "unsettled"]
+"""Its first columns; then come those of a claim, in the order of its fields, and the delay."""
+_NAMES = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", _CLAIM)))
+_NUMBERED = re.sub(r"%\((\w+)\)s", lambda found: f"${_NAMES.index(found[1]) + 1}", _CLAIM)
 
 
 def claim_of(row: dict[str, Any]) -> Claim:
