@@ -30,7 +30,10 @@ MUTATIONS: Mapping[str, Mutation] = MappingProxyType(
     {
         "token": Mutation(
             "cluster/store/runs.py",
-            {" AND r.token IS NOT DISTINCT FROM e.token": ""},
+            {
+                " AND r.token IS NOT DISTINCT FROM e.token": "",
+                " AND r.token = e.token AND NOT r.scheduled": " AND NOT r.scheduled",
+            },
             "a finish no longer asks whether its token is still the run's",
         ),
         "lease": Mutation(

@@ -11,8 +11,11 @@ from cluster.ending import Ending
 from cluster.run import Claim
 from cluster.store import jobs, leases, runs
 from tests.integration.builders import (
+    KIND,
     a_job,
+    a_kind,
     a_worker,
+    asked,
     beside,
     claimed,
     ended,
@@ -20,6 +23,7 @@ from tests.integration.builders import (
     look,
     outcomes,
     query,
+    taken,
     tasks,
     together,
     transaction,
@@ -309,3 +313,38 @@ def test_a_task_that_runs_twice_at_once_is_impossible_by_the_schema(pool: Pool) 
     due: datetime = value(pool, "SELECT now()")
     with pytest.raises(Exception, match="run_one_of_a_job"):
         execute(pool, "INSERT INTO run (job, due_at, not_before) VALUES ('tick', %s, %s)", due, due)
+
+
+def test_a_completed_task_leaves_the_same_row_alone_and_beside_a_failed_one(pool: Pool) -> None:
+    """Alone it is written by a shorter statement."""
+    jobs.declare(pool, [a_kind(max_retries=5)])
+    asked(pool, 3, priority=7, max_retries=2, args={"note": "x"})
+    alone, beside_it, failed = taken(pool)
+    kind, result = a_kind(max_retries=5), '{"sum": 1}'
+
+    runs.finish(pool, [ended(pool, alone, job=kind, value=result)])
+    both = ended(pool, beside_it, job=kind, value=result), ended(pool, failed, "failed", job=kind)
+    runs.finish(pool, both)
+
+    first, second = query(
+        pool,
+        "SELECT to_jsonb(h) - '{run_id,token,fence,due_at,started_at,finished_at}'::text[]"
+        " FROM history h WHERE outcome = 'completed' ORDER BY run_id",
+    )
+    assert first == second
+    assert first[0]["result"] == {"sum": 1}
+    assert query(pool, "SELECT id FROM run") == [(failed.id,)]
+
+
+def test_a_completed_task_that_was_taken_away_is_fenced(pool: Pool) -> None:
+    """Also beside others that were not, and said twice."""
+    jobs.declare(pool, [a_kind()])
+    asked(pool, 2)
+    mine, theirs = taken(pool)
+    execute(pool, "UPDATE run SET token = gen_random_uuid() WHERE id = %s", theirs.id)
+    said = [ended(pool, claim, job=a_kind()) for claim in (mine, theirs)]
+
+    assert [each.fenced for each in runs.finish(pool, said)] == [False, True]
+    assert [each.fenced for each in runs.finish(pool, said)] == [True, True]
+    assert sorted(outcomes(pool, KIND)) == ["completed", "fenced"]
+    assert query(pool, "SELECT id FROM run") == [(theirs.id,)]
