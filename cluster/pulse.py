@@ -93,4 +93,7 @@ class Pulse:
 
     def _present(self, now: datetime) -> Count:
         minute = now.replace(second=0, microsecond=0)
-        return self._counts.setdefault(minute, Count(minute))
+        count = self._counts.get(minute)
+        if count is None:
+            count = self._counts[minute] = Count(minute)
+        return count

@@ -180,7 +180,8 @@ class Run:
         self._guard = guard
         self._here = threading.local()
         self._finished = False
-        self._stop = threading.Event()
+        self._stop = False
+        self._told: threading.Event | None = None  # made by who waits for it; most never do
         self._reason = ""
         self._seen = False
         self._fraction: float | None = None
@@ -197,7 +198,7 @@ class Run:
     @property
     def cancelled(self) -> bool:
         """Whether the run has to stop; a function that sees True may return at once."""
-        self._seen = self._stop.is_set()
+        self._seen = self._stop
         return self._seen
 
     def check(self) -> None:
@@ -214,7 +215,9 @@ class Run:
 
     def wait(self, seconds: float) -> None:
         """Sleep, but wake at once and raise `RunStopped` when the run has to stop."""
-        self._stop.wait(max(seconds, 0))
+        told = self._told = self._told or threading.Event()
+        if not self._stop:  # set before it looks whether somebody waits
+            told.wait(max(seconds, 0))
         self.check()
 
     @contextmanager
@@ -311,7 +314,9 @@ class Run:
     def stop(self, reason: str) -> None:
         """Tell the run to stop, with the outcome it shall end with. For the worker."""
         self._reason = self._reason or reason
-        self._stop.set()
+        self._stop = True
+        if self._told:
+            self._told.set()
 
     @property
     def stopped(self) -> str:
@@ -324,7 +329,7 @@ class Run:
     @property
     def told(self) -> str:
         """The outcome it was told to end with, seen or not; else empty. For who performs it."""
-        return self._reason if self._stop.is_set() else ""
+        return self._reason if self._stop else ""
 
     @property
     def fraction(self) -> float | None:
