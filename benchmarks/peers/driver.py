@@ -42,19 +42,24 @@ class Peer:
     @property
     def note(self) -> str:
         """Its version and settings."""
+        self.install()
         told = orjson.loads(self._run("settings", {}))
         return f"{told['version']}; {told['settings']}"
 
     def install(self) -> None:
-        """Install the versions that its folder names, once."""
+        """Install the versions that its folder names, if that is not done."""
         place = _INSTALLED / self.name
         wanted = _HERE / self.name / ("package.json" if self._is_node else "requirements.txt")
         stamp = place / ".from"
-        if stamp.exists() and stamp.read_bytes() == wanted.read_bytes():
+        is_there = stamp.exists() and stamp.read_bytes() == wanted.read_bytes()
+        if not is_there:
+            shutil.rmtree(place, ignore_errors=True)
+        if self._is_node:  # a module finds its packages beside it
+            shutil.copytree(_HERE / self.name, place, dirs_exist_ok=True)
+            shutil.copy(_HERE / "contract.mjs", _INSTALLED)
+        if is_there:
             return
-        shutil.rmtree(place, ignore_errors=True)
         if self._is_node:
-            shutil.copytree(_HERE / self.name, place)
             install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
             subprocess.run(install, cwd=place, check=True, stdout=subprocess.DEVNULL)
         else:
@@ -120,7 +125,6 @@ class Peer:
         return subprocess.run(name, env=settings, check=True, stdout=subprocess.PIPE).stdout
 
     def _command(self, command: str, env: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-        self.install()
         place = _INSTALLED / self.name
         program = (
             [str(place / "node_modules" / ".bin" / "node"), str(place / "peer.mjs")]

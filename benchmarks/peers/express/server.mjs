@@ -14,6 +14,8 @@ import cluster from "node:cluster";
 import express from "express";
 import pg from "pg";
 
+import { databaseUrl } from "../contract.mjs";
+
 const HOST = "127.0.0.1";
 const PORT = Number(process.env.PORT ?? 8000);
 const PROCESSES = Number(process.env.PROCESSES ?? 5);
@@ -101,16 +103,6 @@ async function balanceOf(pool, id) {
 
 function problem(response, status, type, more = {}) {
   response.status(status).type("application/problem+json").json({ type, status, ...more });
-}
-
-/** Returns DATABASE_URL as a URL: libpq's other form, `dbname=name host=/dir`, is none yet. */
-function databaseUrl() {
-  const text = process.env.DATABASE_URL;
-  if (text.includes("://")) return text;
-  const pairs = [...text.matchAll(/(\w+)=('[^']*'|\S+)/g)];
-  const parts = Object.fromEntries(pairs.map(([, key, value]) => [key, value.replaceAll("'", "")]));
-  const { dbname, ...others } = parts;
-  return `postgresql:///${dbname}?${new URLSearchParams(others)}`;
 }
 
 if (process.argv[2] === "prepare") await prepare();

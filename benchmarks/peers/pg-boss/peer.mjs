@@ -12,12 +12,11 @@
  * wait: five of them need more than an hour for 10,000.
  */
 
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
-
 import { PgBoss } from "pg-boss";
 
+import { databaseUrl, main, profileName, ready, stamping } from "../contract.mjs";
+
 const QUEUE = "noop";
-const STAMP_EVERY = 20; // milliseconds
 
 const PROFILES = {
   default: {
@@ -47,7 +46,6 @@ const PROFILES = {
   },
 };
 
-const profileName = process.env.PROFILE ?? "default";
 const profile = PROFILES[profileName];
 
 async function prepare() {
@@ -76,46 +74,4 @@ async function started() {
   return await boss.start();
 }
 
-/* What the benchmark wants of every peer. */
-
-function ready() {
-  writeFileSync(`${process.env.STAMPS}/${process.pid}.ready`, "");
-}
-
-/** Returns what a job calls; the calls so far, and when the first and last were, go to a file. */
-function stamping() {
-  const path = `${process.env.STAMPS}/${process.pid}.stamp`;
-  let [count, written, first, last] = [0, 0, 0, 0];
-  setInterval(() => {
-    if (count === written) return;
-    writeFileSync(`${path}.new`, `${count} ${first.toFixed(6)} ${last.toFixed(6)}\n`);
-    renameSync(`${path}.new`, path);
-    written = count;
-  }, STAMP_EVERY).unref();
-  return () => {
-    last = (performance.timeOrigin + performance.now()) / 1000;
-    first ||= last;
-    count += 1;
-  };
-}
-
-/** Returns DATABASE_URL as a URL: libpq's other form, `dbname=name host=/dir`, is none yet. */
-function databaseUrl() {
-  const text = process.env.DATABASE_URL;
-  if (text.includes("://")) return text;
-  const pairs = [...text.matchAll(/(\w+)=('[^']*'|\S+)/g)];
-  const parts = Object.fromEntries(pairs.map(([, key, value]) => [key, value.replaceAll("'", "")]));
-  const { dbname, ...others } = parts;
-  return `postgresql:///${dbname}?${new URLSearchParams(others)}`;
-}
-
-function settings() {
-  const installed = new URL("node_modules/pg-boss/package.json", import.meta.url);
-  const { version } = JSON.parse(readFileSync(installed));
-  const words = `${profile.words}; Node ${process.versions.node}`;
-  const line = { peer: "pg-boss", version, profile: profileName, settings: words };
-  console.log(JSON.stringify(line));
-}
-
-const [command, argument] = process.argv.slice(2);
-await { prepare, enqueue, work, settings }[command](Number(argument));
+await main("pg-boss", profile.words, { prepare, enqueue, work });

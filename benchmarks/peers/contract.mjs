@@ -1,0 +1,50 @@
+/* What the Node peers share: see README.md. The driver puts it beside their folders. */
+
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+
+const STAMP_EVERY = 20; // milliseconds
+
+export const profileName = process.env.PROFILE ?? "default";
+
+/** Says that this process takes jobs. */
+export function ready() {
+  writeFileSync(`${process.env.STAMPS}/${process.pid}.ready`, "");
+}
+
+/** Returns what a job calls; the calls so far, and when the first and last were, go to a file. */
+export function stamping() {
+  const path = `${process.env.STAMPS}/${process.pid}.stamp`;
+  let [count, written, first, last] = [0, 0, 0, 0];
+  setInterval(() => {
+    if (count === written) return;
+    writeFileSync(`${path}.new`, `${count} ${first.toFixed(6)} ${last.toFixed(6)}\n`);
+    renameSync(`${path}.new`, path);
+    written = count;
+  }, STAMP_EVERY).unref();
+  return () => {
+    last = (performance.timeOrigin + performance.now()) / 1000;
+    first ||= last;
+    count += 1;
+  };
+}
+
+/** Returns DATABASE_URL as a URL: libpq's other form, `dbname=name host=/dir`, is none yet. */
+export function databaseUrl() {
+  const text = process.env.DATABASE_URL;
+  if (text.includes("://")) return text;
+  const pairs = [...text.matchAll(/(\w+)=('[^']*'|\S+)/g)];
+  const parts = Object.fromEntries(pairs.map(([, key, value]) => [key, value.replaceAll("'", "")]));
+  const { dbname, ...others } = parts;
+  return `postgresql:///${dbname}?${new URLSearchParams(others)}`;
+}
+
+/** Does what the command line asks for; `settings` are told with the version that is installed. */
+export async function main(peer, words, commands) {
+  const [command, argument] = process.argv.slice(2);
+  if (command !== "settings") return commands[command](Number(argument));
+  const installed = `${dirname(process.argv[1])}/node_modules/${peer}/package.json`;
+  const { version } = JSON.parse(readFileSync(installed));
+  const told = `${words}; Node ${process.versions.node}`;
+  console.log(JSON.stringify({ peer, version, profile: profileName, settings: told }));
+}
