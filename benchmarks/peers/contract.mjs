@@ -29,16 +29,6 @@ export function stamping() {
   };
 }
 
-/** Returns DATABASE_URL as a URL: libpq's other form, `dbname=name host=/dir`, is none yet. */
-export function databaseUrl() {
-  const text = process.env.DATABASE_URL;
-  if (text.includes("://")) return text;
-  const pairs = [...text.matchAll(/(\w+)=('[^']*'|\S+)/g)];
-  const parts = Object.fromEntries(pairs.map(([, key, value]) => [key, value.replaceAll("'", "")]));
-  const { dbname, ...others } = parts;
-  return `postgresql:///${dbname}?${new URLSearchParams(others)}`;
-}
-
 /** Does what the command line asks for; `settings` are told with the version that is installed. */
 export async function main(peer, words, commands) {
   const [command, argument] = process.argv.slice(2);

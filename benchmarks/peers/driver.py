@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 import orjson
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.eventually import eventually
 from tests.system.gunicorns import free_port
@@ -73,7 +75,7 @@ class Peer:
         self.install()
         tasks = min(tasks, _FEWER.get((self.name, self.profile), tasks))
         with nullcontext("") if self._left.exists() else _redis(folder) as broker:
-            env = {"DATABASE_URL": url, "REDIS_URL": broker}
+            env = {"DATABASE_URL": _as_url(url), "REDIS_URL": broker}
             self._run("prepare", env)
             for turn in range(rounds):
                 stamps = folder / f"{self.name}-{self.profile}-{turn}"
@@ -97,9 +99,16 @@ class Peer:
     @contextmanager
     def _process(self, env: dict[str, str]) -> Iterator[None]:
         command, settings = self._command("work", env)
-        with subprocess.Popen(command, env=settings, stdout=subprocess.DEVNULL) as process:
+        log = Path(env["STAMPS"]) / "log"  # some say a line for each job
+        with (
+            log.open("ab") as output,
+            subprocess.Popen(command, env=settings, stdout=output, stderr=output) as process,
+        ):
             try:
                 yield
+            except BaseException:
+                sys.stderr.write(log.read_text(errors="replace")[-4000:])
+                raise
             finally:
                 process.terminate()
                 try:
@@ -156,6 +165,12 @@ def peers(wanted: str) -> list[Peer]:
     return [Peer(name, profile) for name in names for profile in _PROFILES]
 
 
+def _as_url(url: str) -> str:
+    """Return what names a database in the form that every library reads."""
+    given = conninfo_to_dict(url)
+    return f"postgresql:///{given.pop('dbname')}?{urlencode(given)}"
+
+
 @contextmanager
 def _redis(folder: Path) -> Iterator[str]:
     """Run a Redis that has every write on disk before it answers; give its URL.
@@ -199,7 +214,7 @@ def express(url: str, balance: int) -> Iterator[int]:
     port = free_port()
     env = {
         **os.environ,
-        "DATABASE_URL": url,
+        "DATABASE_URL": _as_url(url),
         "BALANCE": str(balance),
         "PORT": str(port),
         "PROCESSES": str(_PROCESSES),

@@ -14,8 +14,6 @@ import cluster from "node:cluster";
 import express from "express";
 import pg from "pg";
 
-import { databaseUrl } from "../contract.mjs";
-
 const HOST = "127.0.0.1";
 const PORT = Number(process.env.PORT ?? 8000);
 const PROCESSES = Number(process.env.PROCESSES ?? 5);
@@ -33,7 +31,7 @@ process.env.NODE_ENV ??= "production";
 
 /** Gives user 1 the balance of $BALANCE, whatever it was. */
 async function prepare() {
-  const client = new pg.Client(databaseUrl());
+  const client = new pg.Client(process.env.DATABASE_URL);
   await client.connect();
   await client.query(TABLE);
   await client.query(FILL, [process.env.BALANCE]);
@@ -57,7 +55,7 @@ function lead() {
 }
 
 function serve() {
-  const pool = new pg.Pool({ connectionString: databaseUrl() });
+  const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL });
   pool.on("error", (error) => console.error(error)); // of a connection at rest: the pool drops it
   const server = application(pool).listen({ host: HOST, port: PORT, backlog: BACKLOG });
   process.on("SIGTERM", () => {

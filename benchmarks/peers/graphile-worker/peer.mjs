@@ -13,7 +13,7 @@ import { EventEmitter, once } from "node:events";
 
 import { Logger, makeWorkerUtils, run, runMigrations } from "graphile-worker";
 
-import { databaseUrl, main, profileName, ready, stamping } from "../contract.mjs";
+import { main, profileName, ready, stamping } from "../contract.mjs";
 
 const TASK = "noop";
 
@@ -51,11 +51,11 @@ const PROFILES = {
 const profile = PROFILES[profileName];
 
 async function prepare() {
-  await runMigrations({ connectionString: databaseUrl() });
+  await runMigrations({ connectionString: process.env.DATABASE_URL });
 }
 
 async function enqueue(count) {
-  const utils = await makeWorkerUtils({ connectionString: databaseUrl() });
+  const utils = await makeWorkerUtils({ connectionString: process.env.DATABASE_URL });
   await utils.addJobs(Array.from({ length: count }, () => ({ identifier: TASK, payload: {} })));
   await utils.release();
 }
@@ -65,7 +65,7 @@ async function work() {
   const events = new EventEmitter();
   const listens = once(events, "pool:listen:success");
   const runner = await run({
-    connectionString: databaseUrl(),
+    connectionString: process.env.DATABASE_URL,
     taskList: { [TASK]: async () => stamp() },
     events,
     ...profile.options,

@@ -14,7 +14,7 @@
 
 import { PgBoss } from "pg-boss";
 
-import { databaseUrl, main, profileName, ready, stamping } from "../contract.mjs";
+import { main, profileName, ready, stamping } from "../contract.mjs";
 
 const QUEUE = "noop";
 
@@ -69,7 +69,7 @@ async function work() {
 }
 
 async function started() {
-  const boss = new PgBoss({ connectionString: databaseUrl(), ...profile.instance });
+  const boss = new PgBoss({ connectionString: process.env.DATABASE_URL, ...profile.instance });
   boss.on("error", console.error);
   return await boss.start();
 }
