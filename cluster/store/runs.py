@@ -196,7 +196,7 @@ def _finish(
     connection: Connection[Any], endings: Sequence[Ending]
 ) -> Cursor[tuple[UUID, str | None]]:
     """Write endings; the cursor brings the tokens of those that were held, with schedules."""
-    if all(each.outcome == "completed" and each.next_at is None for each in endings):
+    if endings and all(e.outcome == "completed" and e.next_at is None for e in endings):
         tasks = [(each.run_id, each.token, each.value) for each in endings]
         columns = [list(column) for column in zip(*tasks, strict=True)]
         return connection.execute(_COMPLETE, columns, prepare=looks.AT_ONCE)

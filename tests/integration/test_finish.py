@@ -336,6 +336,17 @@ def test_a_completed_task_leaves_the_same_row_alone_and_beside_a_failed_one(pool
     assert query(pool, "SELECT id FROM run") == [(failed.id,)]
 
 
+def test_firings_that_somebody_else_is_just_dropping_are_left_to_them(pool: Pool) -> None:
+    """Nothing to write is no error: their row is skipped, and what was found is empty."""
+    jobs.declare(pool, [a_job(at_once=False)])
+    execute(pool, "UPDATE run SET start_by = '-infinity'")
+    assert runs.finish(pool, []) == []
+    with transaction(pool) as (_, connection):
+        connection.execute("SELECT FROM run FOR UPDATE")
+        assert runs.drop(pool) == 0
+    assert runs.drop(pool) == 1
+
+
 def test_a_completed_task_that_was_taken_away_is_fenced(pool: Pool) -> None:
     """Also beside others that were not, and said twice."""
     jobs.declare(pool, [a_kind()])
