@@ -141,11 +141,15 @@ def asked(catalogue: Catalogue, task: NewTask, *at: int | str) -> dict[str, Any]
             raise bodies.invalid([(_path(at, "processing_time"), "it is in args as well")])
         args = {**args, "processing_time": task.processing_time}
     try:
-        job.arguments.read(json.dumps(args))
+        text, huge = orjson.dumps(args).decode(), []
+    except TypeError:
+        text, huge = json.dumps(args), [name for name, value in args.items() if not _fits(value)]
+    try:
+        job.arguments.read(text)
     except ArgumentError as error:
         found = [(_path(at, path), reason) for path, reason in error.problems]
         raise bodies.invalid(found) from error
-    if huge := [name for name, value in args.items() if not _fits(value)]:
+    if huge:
         raise bodies.invalid([(_path(at, name), "a number of more than 64 bits") for name in huge])
     return {**task.model_dump(exclude={"processing_time"}, exclude_none=True), "args": args}
 
