@@ -102,8 +102,12 @@ def parse(request: falcon.Request, limit: int = LIMIT) -> Any:
         raise Problem(415, "unsupported-media-type", detail)
     body = _body(request, limit)
     try:
-        data = _loads(body)
-        if body.count(b"[") + body.count(b"{") > _DEEPEST or b"\\u0000" in body:
+        # UTF-8 alone (RFC 8259, 8.1): in UTF-16 nobody would see the \\u0000 that is sought below.
+        data = _loads(body.decode("utf-8-sig"))
+        # To look at each value takes as long as to read it; most bodies need not be looked at.
+        if b"\\u0000" in body or (
+            body.count(b"[") + body.count(b"{") > _DEEPEST and _deeper(data, _DEEPEST)
+        ):
             _inspect(data, (), _DEEPEST)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
@@ -184,6 +188,18 @@ def _inspect(data: object, path: tuple[int | str, ...], levels: int) -> None:
         _inspect(value, (*path, key), levels - 1)
 
 
+def _deeper(data: object, levels: int) -> bool:
+    """Whether arrays and objects are nested deeper than that."""
+    level = [data]
+    for _ in range(levels + 1):
+        lists = [each for each in level if isinstance(each, list)]
+        dicts = [each for each in level if isinstance(each, dict)]
+        level = [each for inner in (*lists, *(d.values() for d in dicts)) for each in inner]
+        if not lists and not dicts:
+            return False
+    return True
+
+
 def _body(request: falcon.Request, limit: int) -> bytes:
     body: bytes = request.bounded_stream.read(limit + 1) if request.content_length else b""
     if request.content_length is None:  # chunked, or no body at all
@@ -193,7 +209,7 @@ def _body(request: falcon.Request, limit: int) -> bytes:
     return body
 
 
-def _loads(text: str | bytes) -> Any:
+def _loads(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite)
 
 

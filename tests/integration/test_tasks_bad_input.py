@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.database import Pool
-from tests.integration.builders import Answer, TaskWeb, asked, query, taken
+from tests.integration.builders import KIND, Answer, TaskWeb, asked, query, taken
 
 JSON = {"Content-Type": "application/json"}
 TOKEN = "5d2ab7c6-5f0e-4f5e-9d8e-0f6f8f0c2a11"  # noqa: S105 - of no attempt
@@ -310,6 +310,17 @@ def test_a_key_that_makes_no_sense_is_a_400(web: TaskWeb, unchanged: UUID, key: 
     answer = web.post("/tasks", GOOD["/tasks"], key=key)
     assert (answer.status, answer.problem) == (400, "invalid-idempotency-key")
     assert unchanged
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-32-be"])
+def test_a_body_is_utf_8_and_nothing_else(web: TaskWeb, shared: Pool, encoding: str) -> None:
+    """In another encoding a NUL would come in unseen."""
+    before = stored(shared)
+    for name in ("n", "\\u0000"):
+        body = f'{{"name": "{name}", "kind": "{KIND}"}}'.encode(encoding)
+        answer = send(web, "/tasks", body)
+        assert (answer.status, answer.problem) == (400, "invalid-json")
+    assert stored(shared) == before
 
 
 anything = st.recursive(
