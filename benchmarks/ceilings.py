@@ -18,6 +18,7 @@ import falcon
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.eventually import eventually
 from tests.system.gunicorns import Instance, gunicorn
 
 LOOPS = 5
@@ -117,6 +118,7 @@ def empty_route(folder: Path) -> Iterator[Instance]:
     """Serve a route that does nothing, with the service's own settings of gunicorn."""
     command = ("gunicorn", "-c", "benchmarks/empty.conf.py")
     with gunicorn("", folder, command=command) as instance:
+        eventually(lambda: instance.get("/users/1"), within=60)
         yield instance
 
 
