@@ -20,6 +20,7 @@ from cluster.clock import Clock
 from cluster.database import Pool
 from cluster.ending import Ending, ending_of
 from cluster.job import Catalogue
+from cluster.nudge import Nudge
 from cluster.process import Identity, is_dead
 from cluster.pulse import Pulse
 from cluster.run import Claim
@@ -64,7 +65,7 @@ class Worker:
         runner: performs what is claimed.
         lease_seconds: how long its word counts; the heartbeat comes at a third of it.
         alive: False once the process shall end or its parent is gone; asked at every turn.
-        nudge: set by whoever has work for the loop.
+        nudge: set by whoever has work for the loop; rung when there is more than it can take.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Worker:
         runner: Runner,
         lease_seconds: float,
         alive: Callable[[], bool],
-        nudge: threading.Event,
+        nudge: Nudge,
     ) -> None:
         self._name = name
         self._process = process
@@ -111,6 +112,7 @@ class Worker:
 
     def start(self) -> None:
         """Start the loop in a thread of its own; it waits for the database by itself."""
+        self._nudge.open()
         self._thread.start()
 
     def stop(self, within: float) -> None:
@@ -131,7 +133,8 @@ class Worker:
             self._nudge.clear()  # before the look at what it may have been set for
             if self._stopping.is_set() or not self._alive():
                 break
-            self._nudge.wait(self._once())
+            pause = self._once()
+            self._nudge.wait(pause, listen=len(self._runner.attempts) < self._runner.slots)
         self._drain()
 
     def _once(self) -> float:
@@ -253,6 +256,9 @@ class Worker:
         if ask.around:
             self._around_at = sent + _AROUND_SECONDS
         self._limited = look.limited
+        full = len(look.claims) == ask.free > 0
+        if full or (not ask.free and look.wake_at and look.wake_at <= look.now):
+            self._nudge.ring()
         self._runner.cancel(look.cancelled)
         self._begin(look)
         self._written(ended)

@@ -1,12 +1,12 @@
 """Hands: real workers over a real database, in threads of this process."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cluster import database
 from cluster.database import Pool
 from cluster.job import Job
+from cluster.nudge import Nudge
 from cluster.perform import Result
 from cluster.process import Identity
 from cluster.runner import Apart, Attempt, Runner
@@ -27,7 +27,7 @@ class Hand:
     def __init__(
         self, engine: Pool, lent: Pool, declared: tuple[Job, ...], number: int, apart: Apart
     ) -> None:
-        self.nudge = threading.Event()
+        self.nudge = Nudge()
         self.alive = True
         self.worker = Worker(
             name=f"hand:{number}",
