@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 EVERY_SECONDS = 10.0
 """Between two writes."""
-_KEPT = timedelta(minutes=2)
+_MINUTE = timedelta(minutes=1)
+_KEPT = 2 * _MINUTE
 """Age of a minute that gets no more counts, even from a clock that was a little behind."""
 
 
@@ -45,6 +46,7 @@ class Pulse:
 
     counted_at: datetime | None = None
     _counts: dict[datetime, Count] = field(default_factory=dict)
+    _latest: Count | None = None  # of `_counts`, the one that was counted in last
     _written_at: float = -math.inf  # monotonic
     _waiting: int = 0
 
@@ -92,8 +94,8 @@ class Pulse:
         return self._present(now)
 
     def _present(self, now: datetime) -> Count:
+        if self._latest and self._latest.minute <= now < self._latest.minute + _MINUTE:
+            return self._latest
         minute = now.replace(second=0, microsecond=0)
-        count = self._counts.get(minute)
-        if count is None:
-            count = self._counts[minute] = Count(minute)
-        return count
+        self._latest = self._counts.get(minute) or self._counts.setdefault(minute, Count(minute))
+        return self._latest

@@ -178,7 +178,6 @@ class Run:
         self._claim = claim
         self._connect = connect
         self._guard = guard
-        self._here = threading.local()
         self._finished = False
         self._stop = False
         self._told: threading.Event | None = None  # made by who waits for it; most never do
@@ -283,6 +282,11 @@ class Run:
             raise RuntimeError("a run is finished inside of its transaction")
         self._within.value = None if result is None else kept(result)
         self._within.finished = True
+
+    @cached_property
+    def _here(self) -> threading.local:
+        """What each thread is in. Made late: when it goes, all threads of the process are asked."""
+        return threading.local()
 
     @property
     def finished(self) -> bool:

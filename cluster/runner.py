@@ -77,6 +77,11 @@ class Runner:
         """What is under way, results that nobody has taken included."""
         return list(self._attempts.values())
 
+    @property
+    def load(self) -> int:
+        """How many are under way, results that nobody has taken included."""
+        return len(self._attempts)
+
     def start(self, claim: Claim, job: Job, *, trusted_until: float | None = None) -> None:
         """Perform a claim; its result comes by `results`.
 

@@ -47,7 +47,8 @@ _KILLED = 0.8
 """Part of the lease after which the processes of isolated runs are killed, whatever has become
 of their worker. The rest is for that to happen, and for a clock that is a little slow."""
 _AROUND_SECONDS = 0.1
-"""Between two looks at the others: who is busy looks for work far more often."""
+"""Between two looks at the others, and between two at anything but the next runs while there are
+more than the worker can take: who is busy looks for work far more often."""
 _ABSENT = 0.4
 """Part of the lease without an answer after which others are given as much to renew theirs, as
 they do after a third of it."""
@@ -96,6 +97,7 @@ class Worker:
         self._id: UUID | None = None
         self._unwritten: list[Ending] = []
         self._limited: list[str] = []
+        self._more = False  # the last look claimed all it could, and may have left some
         self._told: dict[UUID, float | None] = {}
         self._stopping = threading.Event()
         self._beaten_at = -math.inf  # monotonic, when the last good beat was sent
@@ -134,7 +136,7 @@ class Worker:
             if self._stopping.is_set() or not self._alive():
                 break
             pause = self._once()
-            self._nudge.wait(pause, listen=len(self._runner.attempts) < self._runner.slots)
+            self._nudge.wait(pause, listen=self._runner.load < self._runner.slots)
         self._drain()
 
     def _once(self) -> float:
@@ -169,7 +171,7 @@ class Worker:
 
     def _keep_house(self, now: datetime) -> None:
         """Do what comes now and then, once the claims are under way."""
-        if self._pulse.is_due(len(self._runner.attempts)):
+        if self._pulse.is_due(self._runner.load):
             self._write_pulse(now)
         if time.monotonic() >= self._keep_at:
             jobs.prepare_history(self._pool)
@@ -209,8 +211,8 @@ class Worker:
         if now >= self._beat_at - self._slack:
             return True
         return now >= self._beaten_at + _TELL_SECONDS and any(
-            fraction is not None and fraction != self._told.get(token)
-            for token, fraction in self._fractions().items()
+            a.run.fraction is not None and a.run.fraction != self._told.get(a.claim.token)
+            for a in self._runner.attempts
         )
 
     def _fractions(self) -> dict[UUID, float | None]:
@@ -238,9 +240,25 @@ class Worker:
     def _advance(self, worker: UUID) -> looks.Look:
         """Write what has come back, claim what is open for us, and start it."""
         self._collect()
+        sent = time.monotonic()
+        ask = self._ask(worker, around=sent >= self._around_at)
+        ended, look = runs.turn(self._pool, self._unwritten, ask)
+        self._clock.set(look.now, sent)
+        if ask.around:
+            self._around_at = sent + _AROUND_SECONDS
+        self._limited = look.limited
+        self._more = len(look.claims) == ask.free > 0
+        if self._more or (not ask.free and look.wake_at and look.wake_at <= look.now):
+            self._nudge.ring()
+        self._runner.cancel(look.cancelled)
+        self._begin(look)
+        self._written(ended)
+        return look
+
+    def _ask(self, worker: UUID, *, around: bool) -> looks.Ask:
         # A run is no load once its end is written, which is before the claim.
-        load = len(self._runner.attempts) - len(self._unwritten)
-        ask = looks.Ask(
+        load = self._runner.load - len(self._unwritten)
+        return looks.Ask(
             worker=worker,
             host=self._process.host,
             jobs=self._known(),
@@ -248,21 +266,9 @@ class Worker:
             free=max(self._runner.slots - load, 0),
             phase=self._phase,
             limited=self._limited,
-            around=time.monotonic() >= self._around_at,
+            around=around,
+            hurry=self._more and not around and not self._limited,
         )
-        sent = time.monotonic()
-        ended, look = runs.turn(self._pool, self._unwritten, ask)
-        self._clock.set(look.now, sent)
-        if ask.around:
-            self._around_at = sent + _AROUND_SECONDS
-        self._limited = look.limited
-        full = len(look.claims) == ask.free > 0
-        if full or (not ask.free and look.wake_at and look.wake_at <= look.now):
-            self._nudge.ring()
-        self._runner.cancel(look.cancelled)
-        self._begin(look)
-        self._written(ended)
-        return look
 
     def _begin(self, look: looks.Look) -> None:
         """Start what was claimed, unless the answer came when others may have taken it over.
@@ -285,23 +291,28 @@ class Worker:
 
     def _collect(self) -> None:
         """Decide about new results; those whose answer was lost are still there."""
-        for attempt, result in self._runner.results():
-            ending = ending_of(attempt.claim, attempt.job, result, self._clock.now())
+        results = self._runner.results()
+        if not results:
+            return
+        now = self._clock.now()
+        for attempt, result in results:
+            ending = ending_of(attempt.claim, attempt.job, result, now)
             if result.written:
                 self._runner.forget(attempt.claim.token)
-                self._report(ending, fenced=False)
+                self._report(ending, now, fenced=False)
             else:
                 self._unwritten.append(ending)
 
     def _written(self, ended: list[runs.Ended]) -> None:
         """Give the slots back of what is written."""
+        now = self._clock.now()
         for each, ending in zip(ended, self._unwritten, strict=True):
             assert ending.token  # noqa: S101 - it was claimed here
             self._runner.forget(ending.token)
-            self._report(ending, fenced=each.fenced)
+            self._report(ending, now, fenced=each.fenced)
             if each.schedule and each.schedule != ending.schedule:
                 # Changed while it ran: the firing we planned is the old schedule's.
-                firing = schedules.parse(each.schedule, ending.timezone).after(self._clock.now())
+                firing = schedules.parse(each.schedule, ending.timezone).after(now)
                 jobs.reschedule(self._pool, ending.job, firing)
         self._unwritten = []
 
@@ -361,7 +372,7 @@ class Worker:
             self._beat_at + self._slack - monotonic,
             *(a.deadline - monotonic for a in self._runner.attempts if a.deadline > monotonic),
         ]
-        if len(self._runner.attempts) < self._runner.slots:
+        if self._runner.load < self._runner.slots:
             if look.limited:
                 return _SOONEST
             if look.wake_at:
@@ -394,14 +405,14 @@ class Worker:
                 if time.monotonic() >= self._beat_at and not self._beat(self._id):
                     break
                 self._finish()
-                if not self._runner.attempts and leases.resign(self._pool, self._id):
+                if not self._runner.load and leases.resign(self._pool, self._id):
                     break
             except psycopg.Error as error:
                 self._trouble(error)
             self._nudge.wait(0.1)
             self._nudge.clear()
         self._say_the_rest()
-        self._log.info("left", unfinished=len(self._runner.attempts))
+        self._log.info("left", unfinished=self._runner.load)
 
     def _say_the_rest(self) -> None:
         """Write what was counted last, if that can be; by now nobody waits for us."""
@@ -411,10 +422,10 @@ class Worker:
             except psycopg.Error as error:
                 self._log.warning("what was counted last is lost", reason=str(error).strip())
 
-    def _report(self, ending: Ending, *, fenced: bool) -> None:
+    def _report(self, ending: Ending, now: datetime, *, fenced: bool) -> None:
         """Count an end that is written, and log it."""
         outcome = "fenced" if fenced else ending.outcome
-        self._pulse.ended(self._clock.now(), outcome)
+        self._pulse.ended(now, outcome)
         well = outcome == "completed"
         if well and not ending.schedule:
             return

@@ -1,6 +1,6 @@
 """Runs: ended, whether they were under way or not, and claimed together with that."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
@@ -42,6 +42,9 @@ class Ended:
 
     fenced: bool
     schedule: str | None
+
+
+_HELD = Ended(fenced=False, schedule=None)
 
 
 def turn(pool: Pool, endings: Sequence[Ending], ask: Ask) -> tuple[list[Ended], Look]:
@@ -197,10 +200,19 @@ def _finish(
 ) -> Cursor[tuple[UUID, str | None]]:
     """Write endings; the cursor brings the tokens of those that were held, with schedules."""
     if endings and all(e.outcome == "completed" and e.next_at is None for e in endings):
-        tasks = [(each.run_id, each.token, each.value) for each in endings]
-        columns = [list(column) for column in zip(*tasks, strict=True)]
+        values = [each.value for each in endings]
+        columns = (
+            _array(each.run_id for each in endings),
+            _array(each.token for each in endings if each.token),
+            values if any(values) else None,  # `unnest` fills up with nulls
+        )
         return connection.execute(_COMPLETE, columns, prepare=looks.AT_ONCE)
     return connection.execute(_FINISH, (json(endings),), prepare=looks.AT_ONCE)
+
+
+def _array(ids: Iterable[UUID]) -> str:
+    """Return an array as the server reads it; psycopg looks into each element for quotes."""
+    return f"{{{','.join([each.hex for each in ids])}}}"
 
 
 def _ended(
@@ -209,6 +221,8 @@ def _ended(
     written: list[tuple[UUID, str | None]],
 ) -> list[Ended]:
     """Say what became of each ending, and record those that came too late."""
+    if len(written) == len(endings) and not any(each.schedule for each in endings):
+        return [_HELD] * len(endings)
     schedules = dict(written)
     late = [each for each in endings if each.token not in schedules]
     if late:

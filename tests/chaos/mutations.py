@@ -45,8 +45,8 @@ MUTATIONS: Mapping[str, Mutation] = MappingProxyType(
             "cluster/store/looks.py",
             {
                 """
-                AND greatest(r.not_before, h.opens_at)
-                    + (%(load)s::integer + %(phase)s::float8) * s.slot <= now()""": "",
+                AND (r.spread = '0' OR greatest(r.not_before, h.opens_at)
+                    + (%(load)s::integer + %(phase)s::float8) * s.slot <= now())""": "",
                 """
             AND b.due_since + (b.load + %(phase)s::float8) * b.slot <= now()""": "",
             },
