@@ -12,6 +12,7 @@ from cluster.database import Pool
 from webapp import answers, bodies, examples, idempotency
 from webapp.openapi import IDEMPOTENCY_KEY, Answer, describes
 from webapp.problems import Problem
+from webapp.till import Till
 
 _INT8 = 2**63
 
@@ -49,6 +50,7 @@ class Balance:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._till = Till(pool)
 
     @describes(
         "account",
@@ -73,21 +75,25 @@ class Balance:
         key = idempotency.key(request)
         amount = bodies.read(request, Change).amount
         try:
-            verdict, balance = self._change(user, amount, key)
+            verdict, balance = (
+                self._till.change(user, amount) if key is None else self._keyed(user, amount, key)
+            )
         except psycopg.errors.NumericValueOutOfRange as error:
-            raise bodies.invalid([("amount", "the balance would overflow")]) from error
+            raise _overflow() from error
         if verdict == "changed":
             bodies.answer(response, {"userId": user, "balance": balance})
         elif verdict == "insufficient":
             detail = f"The balance is {balance}: insufficient funds for {amount}."
             raise Problem(409, "insufficient-funds", detail, userId=user, balance=balance)
+        elif verdict == "overflow":
+            raise _overflow()
         elif verdict == "key_reused":
             detail = "This Idempotency-Key belongs to a different request."
             raise Problem(422, "idempotency-key-reused", detail)
         else:
             raise _unknown(user)
 
-    def _change(self, user: int, amount: int, key: str | None) -> tuple[str, int | None]:
+    def _keyed(self, user: int, amount: int, key: str) -> tuple[str, int | None]:
         # The procedure commits, then waits for the disk: see migrations/0001_balance.sql.
         query = "CALL change_balance(%s::bigint, %s::bigint, %s::text, NULL, NULL)"
         with self._pool.connection() as connection:
@@ -118,6 +124,10 @@ class Users:
         if row is None:
             raise _unknown(user)
         bodies.answer(response, {"userId": user, "balance": row[0]})
+
+
+def _overflow() -> Problem:
+    return bodies.invalid([("amount", "the balance would overflow")])
 
 
 def _unknown(user: int) -> Problem:
