@@ -38,8 +38,14 @@ amounts = st.one_of(
 @pytest.fixture
 def tills(url: str) -> Iterator[Pool]:
     """Yield a pool for a till, whose sessions a test may end."""
-    with database.pool(url, "ronin till", size=4, timeout=30) as opened:
+    with till_pool(url, size=4, timeout=30) as opened:
         yield opened
+
+
+def till_pool(url: str, *, size: int, timeout: float) -> Pool:
+    """Return a pool whose statements wait for locks as long as a test takes to look at them."""
+    session = {"lock_timeout": "0", "statement_timeout": "0"}
+    return database.pool(url, "ronin till", size=size, spare=size, timeout=timeout, session=session)
 
 
 def one_by_one(balance: int, asked: list[int]) -> list[Verdict]:
@@ -110,6 +116,11 @@ _WAITING = """
     WHERE a.datname = current_database() AND a.application_name = 'ronin till' AND NOT l.granted
     """
 
+_SESSIONS = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'ronin till'
+    """
+
 
 @fuzz
 @given(balance=st.one_of(st.integers(0, 80), st.just(MOST)), asked=st.lists(amounts, max_size=12))
@@ -117,7 +128,7 @@ def test_a_group_gets_what_its_changes_would_get_one_by_one(
     pool: Pool, balance: int, asked: list[int]
 ) -> None:
     execute(pool, "UPDATE users SET balance = %s", balance)
-    execute(pool, "TRUNCATE ledger")
+    execute(pool, "DELETE FROM ledger")
     verdicts, balances = query(pool, "CALL change_balances(1, %s::bigint[], NULL, NULL)", asked)[0]
     expected = one_by_one(balance, asked)
     assert [Verdict(*each) for each in zip(verdicts or (), balances or (), strict=True)] == expected
@@ -171,10 +182,7 @@ def test_two_tills_at_once_lose_and_double_nothing(url: str, pool: Pool, seed: i
         for _ in range(24)
     ]
     with ExitStack() as stack:
-        pools = [
-            stack.enter_context(database.pool(url, "ronin till", size=3, timeout=60))
-            for _ in range(2)
-        ]
+        pools = [stack.enter_context(till_pool(url, size=3, timeout=60)) for _ in range(2)]
         both = [Till(each) for each in pools]
         verdicts = together(
             len(changes),
@@ -193,26 +201,33 @@ def test_two_tills_at_once_lose_and_double_nothing(url: str, pool: Pool, seed: i
 
 
 def test_a_session_that_is_ended_takes_its_group_along_and_nobody_else(
-    url: str, pool: Pool, tills: Pool
+    url: str, pool: Pool
 ) -> None:
-    till = Till(tills)
-    crowd = Crowd(till, pool)
-    with nobody_gets_at_users(url):
-        first, *group = crowd.comes(-1, -2, -3, -4)
-        with pool.connection() as connection:
-            terminate_others(connection, "ronin till")
-        with pytest.raises(psycopg.OperationalError):
-            first.result()
-        eventually(lambda: value(pool, _WAITING))
-        group += crowd.comes(-5)
-        with pool.connection() as connection:
-            terminate_others(connection, "ronin till")
-        for future in group[:3]:
+    with till_pool(url, size=1, timeout=30) as one:
+        till = Till(one)
+        crowd = Crowd(till, pool)
+        with nobody_gets_at_users(url):
+            first, *group = crowd.comes(-1, -2, -3, -4)
+            end_sessions(pool)
             with pytest.raises(psycopg.OperationalError):
-                future.result()
-    assert group[3].result() == Verdict("changed", 9_995)
-    assert till.change(1, -6) == Verdict("changed", 9_989)
+                first.result()
+            eventually(lambda: not lines(till)[1] and value(pool, _WAITING))
+            (last,) = crowd.comes(-5)
+            end_sessions(pool)
+            for future in group:
+                with pytest.raises(psycopg.OperationalError):
+                    future.result()
+        assert last.result() == Verdict("changed", 9_995)
+        assert till.change(1, -6) == Verdict("changed", 9_989)
     assert postings(pool, 1) == [(10_000, 10_000), (-5, 9_995), (-6, 9_989)]
+
+
+def end_sessions(pool: Pool) -> None:
+    """End the till's sessions, and return when they are gone."""
+    found = [row[0] for row in query(pool, _SESSIONS)]
+    with pool.connection() as connection:
+        terminate_others(connection, "ronin till")
+    eventually(lambda: not {row[0] for row in query(pool, _SESSIONS)} & set(found))
 
 
 def test_requests_are_answered_while_sessions_are_ended_all_the_time(
@@ -289,15 +304,14 @@ def test_an_error_nobody_expected_leaves_nobody_waiting(
 
 
 def test_nobody_stands_in_line_longer_than_the_pool_lets_one_wait(url: str, pool: Pool) -> None:
-    with database.pool(url, "ronin till", size=1, timeout=0.3) as short:
+    with till_pool(url, size=1, timeout=0.5) as short:
         short.wait()
         till = Till(short)
-        crowd = Crowd(till, pool)
         with nobody_gets_at_users(url):
-            first, second, third = crowd.comes(-1, -2, -3)
-            for future in (second, third):
-                with pytest.raises(PoolTimeout):
-                    future.result()
+            (first,) = Crowd(till, pool).comes(-1)
+            with pytest.raises(PoolTimeout):
+                till.change(1, -2)
+            assert lines(till) == {1: []}
         assert first.result() == Verdict("changed", 9_999)
         assert till.change(1, -4) == Verdict("changed", 9_995)
     assert postings(pool, 1) == [(10_000, 10_000), (-1, 9_999), (-4, 9_995)]
