@@ -51,6 +51,7 @@ class Arguments:
         shape = _shape(fields)
         try:
             self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(shape)
+            self._many: TypeAdapter[list[Any]] = TypeAdapter(_list_of(shape))
             self.schema: dict[str, Any] = self._adapter.json_schema()
         except PydanticUserError as error:
             raise ValueError(f"function: {error.message}") from error
@@ -76,6 +77,18 @@ class Arguments:
                 ]
             ) from error
         return {**values, _RUN: run} if self._wants_run else values
+
+    def check(self, text: bytes) -> None:
+        """Look at the arguments of many calls at once: a JSON array of such objects.
+
+        Raises:
+            ValueError: one of them does not fit.
+        """
+        self._many.validate_json(text)
+
+
+def _list_of(shape: Any) -> Any:
+    return list[shape]
 
 
 def _shape(fields: dict[str, Any]) -> Any:

@@ -2,8 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Any, NotRequired
 
 import orjson
 from pydantic import (
@@ -16,11 +18,15 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     model_validator,
+    with_config,
 )
+from pydantic.fields import FieldInfo
+from typing_extensions import TypedDict
 
 from cluster.arguments import ArgumentError
 from cluster.job import Catalogue, Job
 from webapp import bodies, idempotency
+from webapp.problems import Problem
 
 DEFAULT_KIND = "processing"
 """The kind that waits `processing_time` seconds."""
@@ -28,6 +34,8 @@ DEFAULT_KIND = "processing"
 _LARGEST_BATCH = 10_000
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
+_TIMES = ("run_at", "deadline")
+_NO_ARGUMENTS: dict[str, Any] = {}
 
 
 def _text(value: object) -> object:
@@ -67,16 +75,39 @@ class NewTask(BaseModel):
 
     @model_validator(mode="after")
     def _times_make_sense(self) -> "NewTask":
-        for name in ("run_at", "deadline"):
-            moment = getattr(self, name)
-            if moment and not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-                raise ValueError(f"{name}: a year from {_FIRST_YEAR} to {_LAST_YEAR}")
-        if self.run_at and self.deadline and self.deadline <= self.run_at:
-            raise ValueError("deadline: it has to be after run_at")
+        _order(self.run_at, self.deadline)
         return self
 
 
+def _order(run_at: datetime | None, deadline: datetime | None) -> None:
+    for name, moment in (("run_at", run_at), ("deadline", deadline)):
+        if moment and not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+            raise ValueError(f"{name}: a year from {_FIRST_YEAR} to {_LAST_YEAR}")
+    if run_at and deadline and deadline <= run_at:
+        raise ValueError("deadline: it has to be after run_at")
+
+
+def _rows(fields: dict[str, FieldInfo]) -> Any:
+    """Return the shape of tasks that stay dictionaries, with their times as they came."""
+    shapes: dict[str, Any] = {}
+    for name, field in fields.items():
+        shape: Any = Any if name in _TIMES else field.annotation
+        for rule in field.metadata:
+            shape = Annotated[shape, rule]
+        shapes[name] = shape if field.is_required() else NotRequired[shape]
+    row: Any = TypedDict("row", shapes)  # type: ignore[misc] # its fields come at run time
+    return list[with_config(ConfigDict(extra="forbid", strict=True))(row)]  # type: ignore[misc]
+
+
+@lru_cache(1000)
+def _moment(text: str | None) -> datetime | None:
+    """Read a time; those of a batch are often the same."""
+    return _MOMENT.validate_python(text)
+
+
+_MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 _BATCH = TypeAdapter(list[NewTask])
+_ROWS: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(_rows(NewTask.model_fields))
 
 _Many = Annotated[list[NewTask], Field(min_length=1, max_length=_LARGEST_BATCH)]
 
@@ -94,7 +125,7 @@ Batch = _Many | NewTasks
 """What somebody asks for who asks for many."""
 
 
-def batch(catalogue: Catalogue, data: object) -> Iterator[dict[str, Any]]:
+def batch(catalogue: Catalogue, data: object) -> Sequence[dict[str, Any]]:
     """Check the tasks of an array, alone or as `{"tasks": …}`; give them as they are stored.
 
     Raises:
@@ -107,11 +138,63 @@ def batch(catalogue: Catalogue, data: object) -> Iterator[dict[str, Any]]:
     if not 1 <= len(data) <= _LARGEST_BATCH:
         raise bodies.invalid([("tasks", f"1 to {_LARGEST_BATCH} tasks, not {len(data)}")])
     try:
-        checked = _BATCH.validate_python(data)
+        return _together(catalogue, data)
+    except (Problem, ValueError, TypeError):
+        return _one_by_one(catalogue, data)
+
+
+def _one_by_one(catalogue: Catalogue, tasks: list[Any]) -> list[dict[str, Any]]:
+    """Check tasks as if each had come alone: the judge of what is wrong, and where.
+
+    Raises:
+        Problem: 422 a field of a task is wrong.
+    """
+    try:
+        checked = _BATCH.validate_python(tasks)
     except ValidationError as error:
         raise bodies.invalid(bodies.complaints(error, "tasks")) from error
-    for place, task in enumerate(checked):
-        yield asked(catalogue, task, "tasks", place)
+    return [asked(catalogue, task, "tasks", place) for place, task in enumerate(checked)]
+
+
+def _together(catalogue: Catalogue, tasks: list[Any]) -> list[dict[str, Any]]:
+    """Check tasks all at once, for a third of what it costs one by one; by the same rules.
+
+    Raises:
+        Problem, ValueError, TypeError: one may be wrong; it does not matter which, nor how.
+    """
+    rows = _ROWS.validate_python(tasks)
+    arguments: dict[str, list[Any]] = {}
+    for row in rows:
+        if "run_at" in row or "deadline" in row:
+            _read_times(row)
+        arguments.setdefault(row.setdefault("kind", DEFAULT_KIND), []).append(_arguments(row))
+    for kind, values in arguments.items():
+        known(catalogue, kind).arguments.check(orjson.dumps(values))
+    return rows
+
+
+def _read_times(row: dict[str, Any]) -> None:
+    for name in _TIMES:
+        if name in row:
+            row[name] = _moment(row[name])
+    _order(row.get("run_at"), row.get("deadline"))
+
+
+def _arguments(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a row, with its `processing_time` put where it is stored.
+
+    A row is given no dictionary that it can do without: the garbage collector leaves alone what
+    holds none, and on account of ten thousand others it would walk the whole process.
+    """
+    args: dict[str, Any] = row.get("args", _NO_ARGUMENTS)
+    seconds = row.pop("processing_time", None)
+    if seconds is not None:
+        if "processing_time" in args:
+            raise ValueError("processing_time: it is in args as well")
+        args = row["args"] = {**args, "processing_time": seconds}
+    if "idempotency_key" in row:
+        row["args"] = args  # which are a part of what the key stands for
+    return args
 
 
 def known(catalogue: Catalogue, kind: str, *at: int | str) -> Job:

@@ -2,7 +2,8 @@
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -157,8 +158,11 @@ class TaskBatch:
             data = bodies.parse(request, _BATCH_BYTES)
         finally:
             self._arriving.release()
-        made = enqueue(self._pool, list(new_tasks.batch(self._catalogue, data)), self._posted)
-        bodies.answer(response, [{"task_id": each.id} for each in made], falcon.HTTP_201)
+        asked = new_tasks.batch(self._catalogue, data)
+        with _keys_named():
+            made = tasks.enqueue_batch(self._pool, asked)
+        wake(self._posted)
+        bodies.answer(response, [{"task_id": each} for each in made], falcon.HTTP_201)
 
 
 class Task:
@@ -300,7 +304,7 @@ _JSON_TEXT = ("processing_time", "args", "result")
 
 
 def enqueue(
-    pool: Pool, asked: list[dict[str, Any]], posted: threading.Condition, by: str | None = None
+    pool: Pool, asked: Sequence[dict[str, Any]], posted: threading.Condition, by: str | None = None
 ) -> list[tasks.Made]:
     """Store tasks that were checked, all or none.
 
@@ -313,13 +317,20 @@ def enqueue(
     Raises:
         Problem: 422 a key belongs to a different request.
     """
-    try:
+    with _keys_named():
         made = tasks.enqueue_many(pool, asked, by)
+    wake(posted)
+    return made
+
+
+@contextmanager
+def _keys_named() -> Iterator[None]:
+    """Say which task's key belongs to a different request."""
+    try:
+        yield
     except tasks.KeyReusedError as error:
         detail = "This idempotency key belongs to a different request."
         raise Problem(422, "idempotency-key-reused", detail, place=error.place) from error
-    wake(posted)
-    return made
 
 
 def wake(posted: threading.Condition) -> None:

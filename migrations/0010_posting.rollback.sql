@@ -1,0 +1,1 @@
+DROP FUNCTION IF EXISTS enqueue_keyless, uuid7_counted;
