@@ -246,3 +246,15 @@ def test_whatever_is_read_has_the_types_of_the_annotations(values: dict[str, Any
 @given(text=st.text(st.sampled_from('\\u0\x00n"')))
 def test_a_nul_is_seen_where_there_is_one_and_nowhere_else(text: str) -> None:
     assert holds_nul(json.dumps(text)) == ("\x00" in text)
+
+
+def test_the_arguments_of_many_calls_are_checked_at_once_by_the_same_rules() -> None:
+    arguments = Arguments(bounded)
+    good = [{}, {"count": 1}, {"code": "USD", "kind": "b", "limit": None}]
+    arguments.check(json.dumps(good).encode())
+    arguments.check(b"[]")
+    for wrong in ({"count": 0}, {"count": "1"}, {"code": "x"}, {"run": 1}, {"colour": 1}, [], None):
+        with pytest.raises(ArgumentError):
+            arguments.read(json.dumps(wrong))
+        with pytest.raises(ValueError, match="validation error"):
+            arguments.check(json.dumps([*good, wrong]).encode())
