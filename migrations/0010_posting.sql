@@ -1,12 +1,24 @@
 -- Posting: tasks without idempotency keys, whose insertion needs nobody's consent.
 
--- A UUID of version 7 at a moment, in microseconds since 1970: as `uuid7`, with the 62 bits after
--- the variant from the caller. To draw random bits is half of what `uuid7` costs; ids that are
--- made together can share one draw and count on from there (RFC 9562, 6.2, method 2).
+-- A UUID of version 7 at a moment, in microseconds since 1970, with the 62 bits after the variant
+-- from the caller. To draw random bits is half of what `uuid7` costs; ids that are made together
+-- can share one draw and count on from there (RFC 9562, 6.2, method 2).
 CREATE OR REPLACE FUNCTION uuid7_counted(us bigint, bits bigint) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT (lpad(to_hex((us / 1000 << 16) | 28672 | (us % 1000 * 4096 / 1000)), 16, '0')
         || to_hex((bits & 4611686018427387903) | (1::bigint << 63)))::uuid
+$$;
+
+-- Random bits, 62 of them at the end.
+CREATE OR REPLACE FUNCTION random_bits() RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+    SELECT ('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint
+$$;
+
+-- As before, but without a FROM, which would keep it from being inlined: 5 us in place of 7.
+CREATE OR REPLACE FUNCTION uuid7(at timestamptz DEFAULT clock_timestamp()) RETURNS uuid
+LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+    SELECT uuid7_counted((extract(epoch FROM at) * 1000000)::bigint, random_bits())
 $$;
 
 -- Enqueues many tasks that have no keys: each parameter of `enqueue` as an array of the tasks'
@@ -20,8 +32,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     began CONSTANT timestamptz := clock_timestamp();
     began_us CONSTANT bigint := extract(epoch FROM began) * 1000000;
-    bits CONSTANT bigint :=
-        ('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint;
+    bits CONSTANT bigint := random_bits();
 BEGIN
     RETURN QUERY
     INSERT INTO run (id, job, scheduled, name, args, priority, due_at, not_before, start_by,

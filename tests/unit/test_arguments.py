@@ -253,7 +253,15 @@ def test_the_arguments_of_many_calls_are_checked_at_once_by_the_same_rules() -> 
     good = [{}, {"count": 1}, {"code": "USD", "kind": "b", "limit": None}]
     arguments.check(json.dumps(good).encode())
     arguments.check(b"[]")
-    bad: list[Any] = [{"count": 0}, {"count": "1"}, {"code": "x"}, {"run": 1}, {"colour": 1}, [], None]
+    bad: list[Any] = [
+        {"count": 0},
+        {"count": "1"},
+        {"code": "x"},
+        {"run": 1},
+        {"colour": 1},
+        [],
+        None,
+    ]
     for wrong in bad:
         with pytest.raises(ArgumentError):
             arguments.read(json.dumps(wrong))
