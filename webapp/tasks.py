@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -24,6 +25,8 @@ _PAGE, _LARGEST_PAGE = 100, 1000
 _BATCH_BYTES = 8 * 1024 * 1024
 _ARRIVING = 2
 """Batches that a process reads at once: a thread reads a long body, and the client may be slow."""
+_FORESEEN = timedelta(minutes=1)
+"""Everybody who waits for work looks more often than this, and finds what will be due by itself."""
 _KIND = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 _STATUSES = (*tasks.STATUS_NAMES.values(), *map(str, tasks.STATUS_NAMES))
 
@@ -161,7 +164,7 @@ class TaskBatch:
         asked = new_tasks.batch(self._catalogue, data)
         with _keys_named():
             made = tasks.enqueue_batch(self._pool, asked)
-        wake(self._posted)
+        _wake_for(asked, self._posted)
         bodies.answer(response, [{"task_id": each} for each in made], falcon.HTTP_201)
 
 
@@ -319,8 +322,15 @@ def enqueue(
     """
     with _keys_named():
         made = tasks.enqueue_many(pool, asked, by)
-    wake(posted)
+    _wake_for(asked, posted)
     return made
+
+
+def _wake_for(asked: Sequence[Mapping[str, Any]], posted: threading.Condition) -> None:
+    """Wake whoever may start one of these tasks, unless all of them are for later."""
+    later = datetime.now(UTC) + _FORESEEN
+    if any(task.get("run_at") is None or task["run_at"] < later for task in asked):
+        wake(posted)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.database import Pool
+from cluster.nudge import nudge
 from cluster.store import tasks
 from tests.integration.builders import TaskWeb, a_kind, execute, query, value
 
@@ -184,3 +185,15 @@ def test_tasks_that_differ_in_what_they_say_are_no_less_whole(web: TaskWeb, pool
     ]
     assert tasks.enqueue_batch(pool, []) == []
     assert tasks.enqueue_many(pool, []) == []
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/tasks/batch"])
+def test_a_task_for_later_wakes_nobody_and_one_for_now_does(web: TaskWeb, path: str) -> None:
+    for run_at, woken in ((LATER, False), (None, True), ("2020-01-01T00:00:00Z", True)):
+        nudge.clear()
+        task = {"name": "n", "kind": "work", "run_at": run_at}
+        assert web.post(path, task if path == "/tasks" else [task]).status == 201
+        assert nudge.is_set() == woken
+    nudge.clear()
+    assert web.post("/tasks/batch", [{**task, "run_at": LATER}, task]).status == 201
+    assert nudge.is_set()
