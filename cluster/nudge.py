@@ -46,26 +46,30 @@ class Nudge:
     def __init__(self) -> None:
         self._bell = _Pipe()
         self._own: _Pipe | None = None
-        self._is_set = False
+        self._set = False
 
     def open(self) -> None:
         """Be ready for who waits in this process; after the fork."""
         self._own = _Pipe()
-        if self._is_set:
+        if self._set:
             self._own.write()
 
     def set(self) -> None:
         """Wake the thread that waits, or that is about to; from any thread."""
-        if not self._is_set:
-            self._is_set = True
+        if not self._set:
+            self._set = True
             if self._own:
                 self._own.write()
+
+    def is_set(self) -> bool:
+        """Whether somebody has set it since it was cleared."""
+        return self._set
 
     def clear(self) -> None:
         """Forget that it was set; before the look at what it may have been set for."""
         if self._own:
             self._own.read()
-        self._is_set = False  # last, so that nobody thinks that a byte is there which is not
+        self._set = False  # last, so that nobody thinks that a byte is there which is not
 
     def ring(self) -> None:
         """Wake one worker of this instance that waits and listens, or is the next to do so."""
