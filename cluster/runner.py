@@ -66,7 +66,7 @@ class Runner:
     wake: Callable[[], None]
     guard: Guard | None = None
     attend: Attend = nullcontext
-    _attempts: dict[UUID, Attempt] = field(default_factory=dict)
+    _attempts: dict[int, Attempt] = field(default_factory=dict)  # by token, whose hash is slow
     _queue: SimpleQueue[Attempt] = field(default_factory=SimpleQueue)
     _results: SimpleQueue[tuple[Attempt, Result]] = field(default_factory=SimpleQueue)
     _threads: int = 0
@@ -93,7 +93,7 @@ class Runner:
         run = Run(claim, self.connect, self.guard)
         deadline = time.monotonic() + job.timeout
         attempt = Attempt(claim, job, run, deadline, trusted_until or self._trusted_until)
-        self._attempts[claim.token] = attempt
+        self._attempts[claim.token.int] = attempt
         if self._threads < min(len(self._attempts), self.slots):
             self._threads += 1
             threading.Thread(target=self._serve, name=f"run-{self._threads}", daemon=True).start()
@@ -105,7 +105,7 @@ class Runner:
 
     def forget(self, token: UUID) -> None:
         """Give the slot of an attempt back, once its end is written."""
-        self._attempts.pop(token, None)
+        self._attempts.pop(token.int, None)
 
     def trust(self, until: float) -> None:
         """Let processes live until then, by the monotonic clock; called again before.
@@ -131,7 +131,7 @@ class Runner:
     def cancel(self, tokens: Iterable[UUID]) -> None:
         """Tell the runs to stop whose attempts these are."""
         for token in tokens:
-            if attempt := self._attempts.get(token):
+            if attempt := self._attempts.get(token.int):
                 attempt.stop("cancelled")
 
     def stop_overdue(self) -> None:

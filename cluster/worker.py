@@ -27,8 +27,8 @@ from cluster.run import Claim
 from cluster.runner import Runner
 from cluster.store import jobs, leases, looks, pulse, runs
 
-POLL_SECONDS = 1.25
-"""An idle worker's looks: 0.8 a second, and with the beats of a 15 s lease 1 statement a second."""
+POLL_SECONDS = 1.5
+"""An idle worker's looks: with the beats of a 15 s lease 0.87 statements a second."""
 _TELL_SECONDS = 1.0
 """Between two beats that only tell progress."""
 _SOONEST = 0.01
@@ -46,7 +46,7 @@ _JUMP = 1 / 3
 _KILLED = 0.8
 """Part of the lease after which the processes of isolated runs are killed, whatever has become
 of their worker. The rest is for that to happen, and for a clock that is a little slow."""
-_AROUND_SECONDS = 0.1
+_AROUND_SECONDS = 0.25
 """Between two looks at the others, and between two at anything but the next runs while there are
 more than the worker can take: who is busy looks for work far more often."""
 _ABSENT = 0.4
@@ -97,7 +97,7 @@ class Worker:
         self._id: UUID | None = None
         self._unwritten: list[Ending] = []
         self._limited: list[str] = []
-        self._more = False  # the last look claimed all it could, and may have left some
+        self._place: looks.Place | None = None  # where the last look ended, if it left work behind
         self._told: dict[UUID, float | None] = {}
         self._stopping = threading.Event()
         self._beaten_at = -math.inf  # monotonic, when the last good beat was sent
@@ -247,8 +247,8 @@ class Worker:
         if ask.around:
             self._around_at = sent + _AROUND_SECONDS
         self._limited = look.limited
-        self._more = len(look.claims) == ask.free > 0
-        if self._more or (not ask.free and look.wake_at and look.wake_at <= look.now):
+        self._place = look.last if len(look.claims) == ask.free else None
+        if self._place or (not ask.free and look.wake_at and look.wake_at <= look.now):
             self._nudge.ring()
         self._runner.cancel(look.cancelled)
         self._begin(look)
@@ -267,7 +267,7 @@ class Worker:
             phase=self._phase,
             limited=self._limited,
             around=around,
-            hurry=self._more and not around and not self._limited,
+            after=None if around or self._limited else self._place,
         )
 
     def _begin(self, look: looks.Look) -> None:

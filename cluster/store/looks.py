@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +33,15 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A place among the waiting runs: that of the last one that a look claimed."""
+
+    job: str
+    priority: int
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """Who looks, and what it may claim.
 
@@ -44,8 +54,9 @@ class Ask:
         phase: the part of a slot that it waits for its equals, see `cluster.spread`.
         limited: jobs with a limit that the last look found due; they take one more statement.
         around: whether to look at the others as well: `Look.peers` and `Look.stranded`.
-        hurry: whether to claim, and to see nothing but `Look.now`: the last look left work behind,
-            and it was a moment ago.
+        after: to claim what comes next after this place, and see nothing else but `Look.now`, for
+            whom the last look left work behind a moment ago. The runs of that job must have no
+            spread and no limit, or nothing is claimed; nor is it while something more urgent waits.
     """
 
     worker: UUID
@@ -56,7 +67,7 @@ class Ask:
     phase: float
     limited: Sequence[str] = ()
     around: bool = True
-    hurry: bool = False
+    after: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +79,14 @@ class Look:
         claims: runs that are this worker's from now on.
         delays: of each claim, the seconds from when it was due, and the runs open, to its start.
         wake_at: when the next waiting run opens for this worker, if one is foreseen; not looked
-            for if as much was claimed as was free. After a look in a hurry, now.
+            for if as much was claimed as was free. After a look at the next runs alone, now.
         peers: see `Peer`.
         stranded: whether a run is held by somebody without a lease.
         limited: jobs with a limit that are due and have room, for the next `Ask`.
         cancelled: tokens of attempts under way here that shall stop.
         unwanted: whether a waiting run was cancelled, or is past its deadline; see `drop`.
         unsettled: whether this is not the server that leases were written at; see `settle`.
+        last: where the claims end.
     """
 
     now: datetime
@@ -87,6 +99,7 @@ class Look:
     cancelled: list[UUID]
     unwanted: bool
     unsettled: bool
+    last: Place | None
 
 
 def claim(pool: Pool, ask: Ask) -> Look:
@@ -118,7 +131,10 @@ def send(connection: Connection[Any], ask: Ask) -> Cursor[tuple[Any, ...]]:
         "locked": locked,
         "opening_slots": OPENING_SLOTS,
     }
-    query, names = _HURRIED if ask.hurry else _WHOLE
+    query, names = _numbered(_WHOLE)
+    if ask.after:
+        query, names = _numbered(_NEXT)
+        parameters |= {name: getattr(ask.after, name) for name in Place.__slots__}
     # Raw, for psycopg would read so long a statement anew each time, in search of parameters;
     # binary, for writing and reading times and UUIDs as text is a sixth of it all.
     cursor = RawCursor(connection, row_factory=tuple_row)
@@ -133,8 +149,8 @@ def read(looked: Cursor[tuple[Any, ...]]) -> Look:
     claims = [row[len(_COLUMNS) :] for row in rows if row[len(_COLUMNS)] is not None]
     return Look(
         now=first["now"],
-        claims=[Claim(*claim) for *claim, _ in claims],
-        delays=[delay for *_, delay in claims],
+        claims=[Claim(*claim) for *claim, _, _, _ in claims],
+        delays=[delay for *_, delay, _, _ in claims],
         wake_at=first["wake_at"],
         peers=[_peer(peer) for peer in first["peers"] or ()],
         stranded=first["stranded"],
@@ -142,6 +158,7 @@ def read(looked: Cursor[tuple[Any, ...]]) -> Look:
         cancelled=first["cancelled"] or [],
         unwanted=first["unwanted"],
         unsettled=first["unsettled"],
+        last=Place(claims[-1][1], *claims[-1][-2:]) if claims else None,
     )
 
 
@@ -153,7 +170,36 @@ _LOCK = """
 statement sees every claim before it: so the count of runs under way is exact. Nobody waits: who
 does not get it leaves the job to the one who has it, and finds it again at the next look."""
 
-_CLAIMED = """
+_ME = """
+    me AS MATERIALIZED (
+        -- Held to the end, so that nobody who was declared dead claims; not if there is nothing
+        -- to claim, so that an idle look writes nothing. Who takes over holds it: then we claim
+        -- nothing, and never wait for each other.
+        SELECT w.id, w.name FROM worker w
+        WHERE w.id = %(worker)s AND w.lease_until > now() AND EXISTS (SELECT FROM candidate)
+        FOR KEY SHARE SKIP LOCKED
+    )
+    """
+
+_TAKEN = """
+    -- 90 bits of chance for a batch, and a number in it: to draw anew for each costs 5 us.
+    token = encode(substring(uuid_send((SELECT gen_random_uuid())) FOR 12)
+        || int4send(b.number::integer), 'hex')::uuid,
+    fence = nextval('fence'), worker_id = me.id, worker = me.name, progress = NULL, sequence = 0,
+    -- Under a lock of a limit the transaction is older than the ends that it waited for.
+    started_at = statement_timestamp(), attempt = r.attempt + 1,
+    begun_at = coalesce(r.begun_at, statement_timestamp())
+    """
+
+_KEPT = """
+    r.id, r.job, b.schedule, b.timezone, r.due_at, r.attempt, r.token, r.fence, r.started_at,
+    r.failures, r.crashes, r.worker, r.name, r.args::text AS args, r.max_retries,
+    r.checkpoint::text AS checkpoint,
+    extract(epoch FROM r.started_at - b.due_since)::float8 AS delay, r.priority, r.not_before
+    """
+"""Of a run that is claimed: the fields of a `Claim` in their order, the delay, and the place."""
+
+_WHOLE = f"""
     WITH RECURSIVE known AS MATERIALIZED (
         SELECT j.name, j.schedule, j.timezone,
             j.max_running IS NULL OR j.name = ANY (%(locked)s) AS claimable,
@@ -195,30 +241,18 @@ _CLAIMED = """
             FOR UPDATE SKIP LOCKED) c
         LIMIT %(free)s
     ), batch AS (
-        SELECT *, %(load)s::integer - 1
-                + row_number() OVER (ORDER BY priority DESC, not_before, id) AS load,
+        SELECT *, row_number() OVER (ORDER BY priority DESC, not_before, id) AS number,
             row_number() OVER (PARTITION BY name ORDER BY priority DESC, not_before, id) AS place
         FROM candidate
-    ), me AS MATERIALIZED (
-        -- Held to the end, so that nobody who was declared dead claims; not if there is nothing
-        -- to claim, so that an idle look writes nothing. Who takes over holds it: then we claim
-        -- nothing, and never wait for each other.
-        SELECT w.id, w.name FROM worker w
-        WHERE w.id = %(worker)s AND w.lease_until > now() AND EXISTS (SELECT FROM candidate)
-        FOR KEY SHARE SKIP LOCKED
-    ), claimed AS (
-        UPDATE run r SET token = gen_random_uuid(), fence = nextval('fence'),
-            worker_id = me.id, worker = me.name, progress = NULL, sequence = 0,
-            -- Under a lock of a limit the transaction is older than the ends that it waited for.
-            started_at = statement_timestamp(), attempt = r.attempt + 1,
-            begun_at = coalesce(r.begun_at, statement_timestamp())
+    ), {_ME}, claimed AS (
+        UPDATE run r SET {_TAKEN}
         FROM batch b CROSS JOIN me
         WHERE r.id = b.id AND b.place <= b.room
-            AND b.due_since + (b.load + %(phase)s::float8) * b.slot <= now()
-        RETURNING r.*, b.schedule, b.timezone, b.due_since
+            AND b.due_since + (%(load)s::integer - 1 + b.number + %(phase)s::float8) * b.slot
+                <= now()
+        RETURNING {_KEPT}
     )
-    SELECT now() AS now,"""
-_SEEN = """
+    SELECT now() AS now,
         CASE WHEN %(free)s = 0 OR %(free)s > (SELECT count(*) FROM claimed) THEN
         (SELECT min(least(now() + interval '1 day', greatest(n.not_before, h.opens_at)
                 + (%(load)s::integer + (SELECT count(*) FROM claimed) + %(phase)s::float8)
@@ -242,30 +276,49 @@ _SEEN = """
         (SELECT array_agg(r.token) FROM run r WHERE r.worker_id = %(worker)s
             AND r.token IS NOT NULL AND r.start_by = '-infinity') AS cancelled,
         EXISTS (SELECT FROM run r WHERE r.token IS NULL AND r.start_by <= now()) AS unwanted,
-        (SELECT s.started_at <> pg_postmaster_start_time() FROM server s) AS unsettled,"""
-_UNSEEN = """
-        now() AS wake_at, NULL AS peers, false AS stranded, NULL AS limited, NULL AS cancelled,
-        false AS unwanted, false AS unsettled,"""
-_STARTED = """
-        c.id, c.job, c.schedule, c.timezone, c.due_at, c.attempt, c.token, c.fence, c.started_at,
-        c.failures, c.crashes, c.worker, c.name, c.args::text AS args, c.max_retries,
-        c.checkpoint::text AS checkpoint,
-        extract(epoch FROM c.started_at - c.due_since)::float8 AS delay
-    FROM (VALUES (1)) AS one LEFT JOIN claimed c ON true
+        (SELECT s.started_at <> pg_postmaster_start_time() FROM server s) AS unsettled,
+        claimed.*
+    FROM (VALUES (1)) AS one (one) LEFT JOIN claimed ON true
     """
+
+_NEXT = f"""
+    WITH candidate AS MATERIALIZED (
+        -- From the place on, so that the index is not walked through what was claimed before it;
+        -- what waits before the place once more is found by the next whole look.
+        SELECT r.id, j.schedule, j.timezone, greatest(r.not_before, o.opens_at) AS due_since,
+            row_number() OVER () AS number
+        FROM opening o CROSS JOIN job j CROSS JOIN LATERAL (
+            SELECT r.id, r.not_before FROM run r
+            WHERE r.job = %(job)s AND r.priority = %(priority)s AND r.token IS NULL
+                AND r.not_before BETWEEN %(not_before)s AND now()
+                AND (r.start_by IS NULL OR r.start_by > now()) AND r.spread = '0'
+            ORDER BY r.not_before, r.id
+            LIMIT %(free)s
+            FOR UPDATE SKIP LOCKED) r
+        WHERE o.opens_at <= now() AND j.name = %(job)s AND NOT j.paused AND j.max_running IS NULL
+            AND NOT EXISTS (SELECT FROM run u WHERE u.job = ANY (%(jobs)s) AND u.token IS NULL
+                AND u.priority > %(priority)s AND u.not_before <= now())
+    ), {_ME}, claimed AS (
+        UPDATE run r SET {_TAKEN}
+        FROM candidate b CROSS JOIN me
+        WHERE r.id = b.id
+        RETURNING {_KEPT}
+    )
+    SELECT now() AS now, now() AS wake_at, NULL AS peers, false AS stranded, NULL AS limited,
+        NULL AS cancelled, false AS unwanted, false AS unsettled, claimed.*
+    FROM (VALUES (1)) AS one (one) LEFT JOIN claimed ON true
+    """
+"""A third of what the whole costs, for a batch of fifty."""
+
 _COLUMNS = ["now", "wake_at", "peers", "stranded", "limited", "cancelled", "unwanted", "unsettled"]
-"""The first ones; then come those of a claim, in the order of its fields, and the delay."""
+"""The first ones of a look; then come those of `_KEPT`."""
 
 
+@cache
 def _numbered(query: str) -> tuple[str, list[str]]:
     """Return a statement with numbers in place of the names of its parameters, and the names."""
     names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", query)))
     return re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", query), names
-
-
-_WHOLE = _numbered(_CLAIMED + _SEEN + _STARTED)
-_HURRIED = _numbered(_CLAIMED + _UNSEEN + _STARTED)
-"""Half of the cost of the whole, for a batch of fifty."""
 
 
 def claim_of(row: dict[str, Any]) -> Claim:

@@ -48,7 +48,8 @@ MUTATIONS: Mapping[str, Mutation] = MappingProxyType(
                 AND (r.spread = '0' OR greatest(r.not_before, h.opens_at)
                     + (%(load)s::integer + %(phase)s::float8) * s.slot <= now())""": "",
                 """
-            AND b.due_since + (b.load + %(phase)s::float8) * b.slot <= now()""": "",
+            AND b.due_since + (%(load)s::integer - 1 + b.number + %(phase)s::float8) * b.slot
+                <= now()""": "",
             },
             "a worker claims all it can, whatever its load",
         ),
