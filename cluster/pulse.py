@@ -7,9 +7,26 @@ from datetime import datetime, timedelta
 
 EVERY_SECONDS = 10.0
 """Between two writes."""
+STARTED = "started"
+"""Stands with the outcomes, for attempts that began."""
 _MINUTE = timedelta(minutes=1)
 _KEPT = 2 * _MINUTE
 """Age of a minute that gets no more counts, even from a clock that was a little behind."""
+
+
+@dataclass(slots=True)
+class Part:
+    """What a minute of a worker says of one job, and of one end of its attempts.
+
+    Attributes:
+        attempts: that began, or ended so.
+        seconds: from when each run was due until it started; or that each attempt took.
+        last_at: when the last one was counted, by the database's clock.
+    """
+
+    attempts: int
+    seconds: float
+    last_at: datetime
 
 
 @dataclass(slots=True)
@@ -23,6 +40,7 @@ class Count:
         failed: of these, ended otherwise than completed.
         delay_sum: seconds from when each run was due until it started.
         longest_delay: the longest of them.
+        parts: the same by job, and by `STARTED` or the outcome.
     """
 
     minute: datetime
@@ -31,6 +49,17 @@ class Count:
     failed: int = 0
     delay_sum: float = 0.0
     longest_delay: float = 0.0
+    parts: dict[tuple[str, str], Part] = field(default_factory=dict, compare=False)
+
+    def add(self, job: str, what: str, seconds: float, now: datetime) -> None:
+        """Count an attempt with the others of its job."""
+        part = self.parts.get((job, what))
+        if part is None:
+            self.parts[job, what] = Part(1, seconds, now)
+        else:
+            part.attempts += 1
+            part.seconds += seconds
+            part.last_at = now
 
 
 @dataclass(slots=True)
@@ -50,18 +79,20 @@ class Pulse:
     _written_at: float = -math.inf  # monotonic
     _waiting: int = 0
 
-    def started(self, now: datetime, delay: float) -> None:
+    def started(self, now: datetime, delay: float, job: str = "") -> None:
         """Count an attempt that began, `delay` seconds after its run was due."""
         count = self._count(now)
         count.started += 1
         count.delay_sum += delay
         count.longest_delay = max(count.longest_delay, delay)
+        count.add(job, STARTED, delay, now)
 
-    def ended(self, now: datetime, outcome: str) -> None:
-        """Count an attempt whose end was written."""
+    def ended(self, now: datetime, outcome: str, job: str = "", seconds: float = 0.0) -> None:
+        """Count an attempt whose end was written, and that took so many seconds."""
         count = self._count(now)
         count.ended += 1
         count.failed += outcome != "completed"
+        count.add(job, outcome, seconds, now)
 
     def is_due(self, under_way: int) -> bool:
         """Whether it is time to write: something was counted, or is known to wait or to be held.

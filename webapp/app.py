@@ -21,6 +21,7 @@ from webapp.jobs import Job, JobHistory, JobPreview, JobRuns, Jobs
 from webapp.kinds import Kind, KindRetry
 from webapp.login import Login, Logout
 from webapp.logs import RunLog, RunStack
+from webapp.metrics import Metrics
 from webapp.pages.account import AccountPage
 from webapp.pages.actions import JobForms, KindForms, RunForms
 from webapp.pages.actions_log import ActionsPage
@@ -102,6 +103,7 @@ def routes(
     app.add_route("/kinds/{kind}/retry", KindRetry(pool, posted))
     app.add_route("/actions", Actions(pool))
     app.add_route("/workers", Workers(pool))
+    app.add_route("/metrics", Metrics(pool))
     app.add_route("/health", Health())
     app.add_route("/health/ready", Ready(pool))
     _add_documentation(app, router)

@@ -1,7 +1,6 @@
 """Pulse: how much the cluster starts and ends, how late, and how much waits, by the minute."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from typing import LiteralString
 from uuid import UUID
 
@@ -23,14 +22,20 @@ def write(pool: Pool, worker: UUID, counts: Sequence[Count]) -> int:
     wins: so a write whose answer was lost may come again, and one that was overtaken takes
     nothing back.
 
+    What the minutes say of each job is added to the totals once a minute is over, which is when
+    the worker sends it no more. It leaves `pulse_job` in the statement that adds it: of two at
+    once, the second finds it gone, and who reads sees it here or there, never twice.
+
     Args:
         pool: the engine's.
         worker: who counted.
-        counts: one or more minutes, the present one last.
+        counts: all minutes that may still be sent, oldest first, the present one last.
     """
     parameters = {
         "worker": worker,
-        "counts": json([asdict(count) for count in counts]),
+        "counts": json([_whole(count) for count in counts]),
+        "parts": json([row for count in counts for row in _parts(count)]),
+        "oldest": counts[0].minute,
         "present": counts[-1].minute,
         "most": MOST_WAITING,
     }
@@ -40,7 +45,33 @@ def write(pool: Pool, worker: UUID, counts: Sequence[Count]) -> int:
     return waiting
 
 
-_WRITE: LiteralString = """
+def _whole(count: Count) -> Row:
+    return {field: getattr(count, field) for field in _WHOLE}
+
+
+def _parts(count: Count) -> Iterator[Row]:
+    for (job, what), part in count.parts.items():
+        yield {
+            "minute": count.minute,
+            "job": job,
+            "what": what,
+            "attempts": part.attempts,
+            "seconds": part.seconds,
+            "last_at": part.last_at,
+        }
+
+
+_WHOLE = ("minute", "started", "ended", "failed", "delay_sum", "longest_delay")
+
+_ADDED: LiteralString = """
+    INSERT INTO total AS t (job, what, attempts, seconds, last_at)
+    SELECT job, what, sum(attempts), sum(seconds), max(last_at) FROM over GROUP BY job, what
+    ORDER BY job, what -- one order for all, so that two can't wait for each other
+    ON CONFLICT (job, what) DO UPDATE SET attempts = t.attempts + excluded.attempts,
+        seconds = t.seconds + excluded.seconds, last_at = greatest(t.last_at, excluded.last_at)
+    """
+
+_WRITE: LiteralString = f"""
     WITH RECURSIVE level AS (
         -- As a claim does: the priorities of each job, one index probe each; so what waits for
         -- a later time costs nothing.
@@ -57,7 +88,21 @@ _WRITE: LiteralString = """
                 SELECT FROM run r WHERE r.job = l.name AND r.priority = l.priority
                     AND r.token IS NULL AND r.not_before <= now() LIMIT %(most)s) r
             LIMIT %(most)s) r
-    )
+    ), told AS (
+        INSERT INTO pulse_job AS p (worker, minute, job, what, attempts, seconds, last_at)
+        SELECT %(worker)s, c.* FROM jsonb_to_recordset(%(parts)s) AS c (minute timestamptz,
+            job text, what text, attempts integer, seconds float8, last_at timestamptz)
+        WHERE NOT EXISTS (SELECT FROM pulse_job k WHERE k.worker = %(worker)s
+            AND k.minute = c.minute AND k.job = c.job AND k.what = c.what
+            AND k.attempts >= c.attempts) -- most of what is sent is known
+        ON CONFLICT (worker, minute, job, what) DO UPDATE SET
+            attempts = greatest(p.attempts, excluded.attempts),
+            seconds = greatest(p.seconds, excluded.seconds),
+            last_at = greatest(p.last_at, excluded.last_at)
+    ), over AS (
+        DELETE FROM pulse_job WHERE worker = %(worker)s AND minute < %(oldest)s
+        RETURNING job, what, attempts, seconds, last_at
+    ), added AS ({_ADDED})
     INSERT INTO pulse AS p (minute, worker, started, ended, failed, delay_sum, longest_delay,
         waiting)
     SELECT c.minute, %(worker)s, c.started, c.ended, c.failed, c.delay_sum, c.longest_delay,
@@ -74,9 +119,22 @@ _WRITE: LiteralString = """
 
 
 def forget(pool: Pool) -> None:
-    """Remove what is older than a day. Two at once: the second finds nothing left."""
+    """Remove what is older than a day. Two at once: the second finds nothing left.
+
+    The last minutes of workers that are no more are added to the totals.
+    """
     with pool.connection() as connection:
         connection.execute("DELETE FROM pulse WHERE minute < now() - interval '1 day'")
+        connection.execute(_FOLD)
+
+
+_FOLD: LiteralString = f"""
+    WITH over AS (
+        DELETE FROM pulse_job WHERE minute < now() - interval '1 day'
+        RETURNING job, what, attempts, seconds, last_at
+    )
+    {_ADDED}
+    """
 
 
 def minutes(pool: Pool) -> list[Row]:

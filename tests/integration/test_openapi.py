@@ -18,8 +18,8 @@ from webapp import document, openapi
 from webapp.app import routes
 from webapp.known_problems import ALWAYS, KNOWN
 
-PAGES = ("/", "/live", "/ui", "/login", "/logout", "/static", "/docs", "/openapi.json")
-"""What is for people, and the document itself."""
+PAGES = ("/", "/live", "/ui", "/login", "/logout", "/static", "/docs", "/openapi.json", "/metrics")
+"""What is for people or for Prometheus, and the document itself."""
 
 SENT_BY_THE_SERVER = {
     *("bad-request", "request-timeout", "uri-too-long", "request-header-fields-too-large"),
