@@ -151,7 +151,13 @@ _JOBS: LiteralString = """
             SELECT greatest(extract(epoch FROM now() - min(h.not_before)), 0)::float8 AS oldest
             FROM head h WHERE h.name = j.name) o
         CROSS JOIN LATERAL (
-            -- What was interrupted, cancelled, skipped or fenced says nothing of the job.
+            -- What was interrupted, cancelled, skipped or fenced says nothing of the job. Most jobs
+            -- have enough attempts in a day; the many days of the history are asked for the others.
+            WITH recent AS MATERIALIZED (
+                SELECT outcome, started_at, finished_at FROM history h
+                WHERE h.job = j.name AND h.finished_at > now() - interval '1 day'
+                ORDER BY h.finished_at DESC, h.run_id DESC LIMIT %(last)s
+            )
             SELECT extract(epoch FROM max(h.completed_at))::float8 AS succeeded_at,
                 max(h.seconds) FILTER (WHERE h.place = h.completed) AS duration,
                 count(*) FILTER (WHERE h.outcome IN ('failed', 'crashed', 'timed_out', 'missed')
@@ -161,9 +167,14 @@ _JOBS: LiteralString = """
                     min(h.place) FILTER (WHERE h.outcome = 'completed') OVER () AS completed,
                     max(h.finished_at) FILTER (WHERE h.outcome = 'completed') OVER ()
                         AS completed_at
-                FROM (SELECT h.outcome, h.started_at, h.finished_at, row_number() OVER () AS place
-                    FROM (SELECT * FROM history h WHERE h.job = j.name
-                        ORDER BY h.finished_at DESC, h.run_id DESC LIMIT %(last)s) h) h) h) h
+                FROM (SELECT h.outcome, h.started_at, h.finished_at,
+                        row_number() OVER (ORDER BY h.finished_at DESC) AS place
+                    FROM (SELECT * FROM recent UNION ALL (
+                        SELECT outcome, started_at, finished_at FROM history h
+                        WHERE h.job = j.name AND h.finished_at <= now() - interval '1 day'
+                            AND (SELECT count(*) FROM recent) < %(last)s
+                        ORDER BY h.finished_at DESC, h.run_id DESC LIMIT %(last)s)) h) h
+                WHERE h.place <= %(last)s) h) h
     ORDER BY j.name
     """
 

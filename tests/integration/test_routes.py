@@ -308,6 +308,7 @@ def test_an_unknown_job_is_a_404(reading: Web, method: str, path: str) -> None:
         ("/users/1", {"GET"}),
         ("/users/1/balance", {"POST"}),
         ("/workers", {"GET"}),
+        ("/metrics", {"GET"}),
         ("/health", {"GET"}),
         ("/health/ready", {"GET"}),
     ],
@@ -323,7 +324,7 @@ def test_a_method_that_is_not_there_is_a_405_with_those_that_are(
 
 @pytest.mark.parametrize(
     "path",
-    ["/jobs", "/jobs/tick", "/jobs/tick/history", "/users/1", "/workers", "/health"],
+    ["/jobs", "/jobs/tick", "/jobs/tick/history", "/users/1", "/workers", "/metrics", "/health"],
 )
 def test_head_is_get_without_a_body(reading: Web, path: str) -> None:
     answer = reading.ask("HEAD", path)
@@ -362,6 +363,7 @@ def test_a_pool_that_is_exhausted_is_a_503(url: str) -> None:
 
 def test_nothing_that_reads_changes_a_row(reading: Web, shared: Pool) -> None:
     before = query(shared, "SELECT r::text, j::text FROM run r, job j")
-    for path in ("/jobs", "/jobs/tick", "/jobs/tick/history", "/jobs/tick/preview", "/workers"):
+    of_a_job = ("/jobs/tick", "/jobs/tick/history", "/jobs/tick/preview")
+    for path in ("/jobs", *of_a_job, "/workers", "/metrics"):
         assert reading.get(path).status == 200
     assert query(shared, "SELECT r::text, j::text FROM run r, job j") == before
