@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import falcon
 
-from cluster import boot, database, settings
+from cluster import boot, database, settings, tracing
 from cluster.database import Pool
 from cluster.job import Catalogue, catalogue
 from cluster.settings import Token
@@ -36,6 +36,7 @@ from webapp.remote import TaskClaims, TaskComplete, TaskFail, TaskHeartbeat, Tas
 from webapp.runs import Run, RunCancel
 from webapp.sessions import Sessions
 from webapp.tasks import Kinds, Task, TaskAttempts, TaskBatch, TaskRetry, Tasks
+from webapp.tracing import Tracing
 
 _PATIENCE = 6.0
 """Seconds; with those that a request waits for a connection, nobody is kept for ten."""
@@ -69,6 +70,8 @@ def routes(
     sessions = Sessions(tokens)
     router = openapi.Router()
     app: App = falcon.App(router=router)
+    if tracing.configured():
+        app.add_middleware(Tracing())
     app.add_middleware(Head())
     app.add_middleware(Keys())
     app.add_middleware(Guard())
