@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
+_PATIENCE = 2.0
+"""Seconds, where nobody has set them; a process that ends waits so long for a receiver that does
+not answer, and ten by the library's own default."""
 
 
 def configured() -> bool:
@@ -197,7 +201,8 @@ def _made() -> "Tracer":
     if not isinstance(provider, TracerProvider):
         named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "ronin"}
         provider = TracerProvider(resource=Resource.create(named))
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        patience = None if any(map(os.environ.get, _TIMEOUTS)) else _PATIENCE
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=patience)))
         trace.set_tracer_provider(provider)
     return provider.get_tracer("ronin")
 

@@ -1,10 +1,13 @@
 """Tracing of requests: a span for each, in the trace of whoever asks."""
 
+import re
 from contextlib import ExitStack
 
 import falcon
 
 from cluster import tracing
+
+_CONVERTER = re.compile(r":\w+}")
 
 
 class Tracing:
@@ -24,8 +27,9 @@ class Tracing:
         _params: dict[str, object],
     ) -> None:
         """Call it by its route: a path would be a name for each task."""
-        request.context.span.update_name(f"{request.method} {request.uri_template}")
-        request.context.span.set_attribute("http.route", request.uri_template)
+        route = _CONVERTER.sub("}", request.uri_template or "")
+        request.context.span.update_name(f"{request.method} {route}")
+        request.context.span.set_attribute("http.route", route)
 
     def process_response(
         self, request: falcon.Request, response: falcon.Response, _resource: object, _ok: object
