@@ -5,6 +5,7 @@ whoever performs it and however much later. What OpenTelemetry's own variables s
 name, headers, sampling) is its library's affair.
 """
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +18,12 @@ import psycopg
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span, Tracer
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
-_PATIENCE = 2.0
-"""Seconds, where nobody has set them; a process that ends waits so long for a receiver that does
-not answer, and ten by the library's own default."""
+_LAST_SPANS_SECONDS = 2.0
+"""A process that ends waits so long for its last spans to be taken; the library would for ten."""
 
 
 def configured() -> bool:
@@ -200,11 +200,28 @@ def _made() -> "Tracer":
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "ronin"}
-        provider = TracerProvider(resource=Resource.create(named))
-        patience = None if any(map(os.environ.get, _TIMEOUTS)) else _PATIENCE
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=patience)))
+        provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         trace.set_tracer_provider(provider)
+        _close_at_exit(provider)
     return provider.get_tracer("ronin")
+
+
+def _close_at_exit(provider: "TracerProvider") -> None:
+    """Send what is left at the end, from a thread that nobody has to wait for."""
+    ending, closed = threading.Event(), threading.Event()
+
+    def close() -> None:
+        ending.wait()
+        provider.shutdown()
+        closed.set()
+
+    def end() -> None:
+        ending.set()
+        closed.wait(_LAST_SPANS_SECONDS)
+
+    threading.Thread(target=close, name="last spans", daemon=True).start()
+    atexit.register(end)
 
 
 def check() -> None:
