@@ -1,0 +1,16 @@
+"""Command line: what an operator sees and does from a terminal; `python -m cluster`, or `ronin`.
+
+It asks the database itself, so it works beside a cluster and without one.
+"""
+
+import logging
+
+from cluster import log
+from cluster.cli.commands import ronin
+
+
+def main() -> None:
+    """Do what the command line of this process says, and end it with the exit status."""
+    log.configure("auto")  # to standard error, where it disturbs nobody's JSON
+    logging.getLogger().setLevel(logging.WARNING)
+    ronin()
