@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from cluster.cli import jobs, status, upkeep
+from cluster.cli import asking, completion, config, jobs, status, tasks, upkeep
 from cluster.settings import load_or_exit
 
 _EPILOG = """
@@ -37,7 +37,9 @@ def ronin(context: click.Context) -> None:
 
 
 for command in (
-    *(status.status, jobs.jobs, jobs.history, jobs.pause, jobs.resume),
-    *(upkeep.migrate, upkeep.verify),
+    *(status.status, status.workers),
+    *(jobs.jobs, jobs.history, jobs.pause, jobs.resume),
+    *(asking.run, tasks.tasks, tasks.task, tasks.cancel, tasks.retry),
+    *(upkeep.migrate, upkeep.verify, config.config, completion.completion),
 ):
     ronin.add_command(command)

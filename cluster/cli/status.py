@@ -1,9 +1,7 @@
-"""`status`: who works, what is under way, what waits and why, and what has failed."""
+"""`status` and `workers`: who works, what is under way, what waits and why, and what has failed."""
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import suppress
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -11,9 +9,11 @@ from rich.live import Live
 from rich.text import Text
 
 from cluster.cli import picture, reach, tables
+from cluster.cli.looks import Look, looks
+from cluster.cli.picture import FAILURES
 from cluster.cli.tables import lasted, whole
 from cluster.settings import load_or_exit
-from cluster.store import glance
+from cluster.store import glance, views
 from cluster.store.views import Row
 
 _EVERY = 2.0
@@ -45,75 +45,42 @@ def status(*, watch: bool, as_json: bool) -> None:
         tables.show(screen(seen, _ROOM))
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What is known: the newest picture, if there was one, and why there is none now."""
-
-    seen: Row | None
-    away: str | None = None
-    since: datetime | None = None
-
-    @property
-    def body(self) -> object:
-        """As a line of JSON."""
-        return self.seen if self.away is None else {"at": None, "away": self.away}
-
-    def screen(self, room: int) -> RenderableType:
-        """As people read it."""
-        parts = [] if self.away is None else [self._missing(), Text()]
-        return Group(*parts, *([screen(self.seen, room)] if self.seen else []))
-
-    def _missing(self) -> RenderableType:
-        now = datetime.now(UTC)
-        long = lasted((now - (self.since or now)).total_seconds())
-        what = f"AWAY since {tables.moment(self.since)} UTC ({long}): {self.away}"
-        text = Text(tables.harmless(what), style="bold red")
-        if self.seen:
-            text.append(f"\nWhat follows was so at {tables.moment(self.seen['at'])} UTC.")
-        return text
-
-
 def _watch(*, as_json: bool) -> None:
     """Look again and again until somebody presses Ctrl-C."""
-    looks = _looks(reach.url(load_or_exit()))
+    found = looks(reach.url(load_or_exit()), picture.read, _EVERY)
     screen = tables.console()
-    try:
-        if as_json or not screen.is_terminal:
-            for look in looks:
-                if as_json:
-                    tables.show_json(look.body, indent=False)
-                else:
-                    screen.print(look.screen(_ROOM), Text())
-        else:
-            _live(screen, looks)
-    except KeyboardInterrupt:
-        pass
+    with suppress(KeyboardInterrupt):
+        if not as_json and screen.is_terminal:
+            _live(screen, found)
+        for look in found:
+            if as_json:
+                tables.show_json(_body(look), indent=False)
+            else:
+                tables.show(_frame(look, _ROOM), Text())
 
 
-def _live(screen: Console, looks: Iterator[_Look]) -> None:
+def _live(screen: Console, found: Iterator[Look[Row]]) -> None:
     with Live(console=screen, screen=True, auto_refresh=False) as live:
-        for look in looks:
-            live.update(look.screen(_room(screen)), refresh=True)
+        for look in found:
+            live.update(_frame(look, _room(screen)), refresh=True)
 
 
 def _room(screen: Console) -> int:
     return max((screen.height - _FRAME) // 4, _FEWEST)
 
 
-def _looks(url: str) -> Iterator[_Look]:
-    """Look every two seconds, also while the database is away."""
-    look = _Look(None)
-    while True:
-        try:
-            with reach.opened(url) as pool:
-                while True:
-                    look = _Look(picture.read(pool))
-                    yield look
-                    time.sleep(_EVERY)
-        except reach.Unreachable as error:
-            look = _Look(look.seen, error.message, look.since or datetime.now(UTC))
-            yield look
-            time.sleep(_EVERY)
+def _body(look: Look[Row]) -> object:
+    return look.seen if look.away is None else {"at": None, "away": look.away}
+
+
+def _frame(look: Look[Row], room: int) -> RenderableType:
+    parts: list[RenderableType] = []
+    if look.away is not None:
+        parts += [Text(tables.harmless(look.complaint), style="bold red")]
+        if look.seen:
+            parts += [Text(f"What follows was so at {tables.moment(look.seen['at'])} UTC.")]
+        parts += [Text()]
+    return Group(*parts, *([screen(look.seen, room)] if look.seen else []))
 
 
 def screen(seen: Row, room: int) -> RenderableType:
@@ -132,12 +99,16 @@ def screen(seen: Row, room: int) -> RenderableType:
 
 
 def _heading(seen: Row) -> str:
-    under_way = sum(row["load"] for row in seen["workers"])
-    due = sum(row["word"] not in ("schedule", "retry", "paused", None) for row in seen["waiting"])
-    return (
-        f"{tables.moment(seen['at'])} UTC: workers {len(seen['workers'])}, under way {under_way},"
-        f" jobs and kinds that wait {len(seen['waiting'])}, {due} of them for a worker"
+    waiting = seen["waiting"]
+    more = any(row["tasks"] == glance.COUNTED for row in waiting)
+    tasks = sum(row["tasks"] or 0 for row in waiting)
+    counts = (
+        f"workers {len(seen['workers'])}",
+        f"under way {sum(row['load'] for row in seen['workers']):,}",
+        f"tasks waiting {tasks:,}{'+' if more else ''}",
+        f"failed {len(seen['failures'])}{'+' if len(seen['failures']) == FAILURES else ''}",
     )
+    return "  ".join([f"{tables.moment(seen['at'])} UTC", *counts])
 
 
 def _workers(seen: Row, rows: list[Row]) -> RenderableType:
@@ -212,3 +183,24 @@ def _called(row: Row) -> str:
     """Return what a run is called: a task by its kind and name, if it has one of its own."""
     own = row["name"] not in (None, row["job"])
     return f"{row['job']}: {row['name']}" if own else row["job"]
+
+
+@click.command()
+@tables.as_json
+def workers(*, as_json: bool) -> None:
+    """List who holds a lease, and how many runs each has under way."""
+    with reach.data() as pool:
+        rows = views.workers(pool)
+    if as_json:
+        tables.show_json(rows)
+        return
+    tables.show(
+        tables.table(
+            ["WORKER", whole("SINCE (UTC)"), whole("RUNS"), whole("LEASE UNTIL (UTC)"), "LEAVING"],
+            (
+                (row["name"], row["started_at"], row["load"], row["lease_until"], row["leaving"])
+                for row in rows
+            ),
+            "No worker is at work.",
+        )
+    )

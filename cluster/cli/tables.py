@@ -41,6 +41,11 @@ def show_json(body: object, *, indent: bool = True) -> None:
     click.echo(orjson.dumps(body, default=str, option=option).decode())
 
 
+def json_text(value: object) -> str | None:
+    """Return a value as JSON in one line; None where there is none."""
+    return None if value is None else orjson.dumps(value).decode()
+
+
 def table(
     columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], nothing: str
 ) -> RenderableType:
