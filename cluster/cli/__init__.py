@@ -4,6 +4,9 @@ It asks the database itself, so it works beside a cluster and without one.
 """
 
 import logging
+import sys
+
+import click
 
 from cluster import log
 from cluster.cli.commands import ronin
@@ -13,4 +16,9 @@ def main() -> None:
     """Do what the command line of this process says, and end it with the exit status."""
     log.configure("auto")  # to standard error, where it disturbs nobody's JSON
     logging.getLogger().setLevel(logging.WARNING)
+    try:
+        " ".join(sys.argv).encode()
+    except UnicodeEncodeError:
+        click.echo("ronin: a word of the command is no UTF-8", err=True)
+        sys.exit(2)
     ronin()

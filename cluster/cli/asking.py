@@ -24,6 +24,8 @@ from cluster.store.views import Row
 _EVERY = 0.5
 """Seconds between two looks at a run that is waited for."""
 _INTERRUPTED = 130
+_LONGEST_NAME = 200
+"""Characters, as the API has it."""
 
 
 def _object(
@@ -34,7 +36,8 @@ def _object(
         return None
     try:
         read = orjson.loads(text)
-    except ValueError as error:
+        orjson.dumps(read)
+    except (ValueError, TypeError) as error:  # the latter for what is nested too deep
         raise click.BadParameter(f"no JSON: {error}") from error
     if not isinstance(read, dict):
         raise click.BadParameter('no JSON object, such as {"text": "to be"}')
@@ -61,6 +64,8 @@ def run(
 
     With --wait the exit status is 1 unless it completes.
     """
+    if called is not None and not 1 <= len(called) <= _LONGEST_NAME:
+        raise click.UsageError(f"--name has 1 to {_LONGEST_NAME} characters.")
     given = {"args": args, "name": called, "priority": priority}
     task = {key: value for key, value in given.items() if value is not None}
     url = reach.url(load_or_exit())
@@ -94,8 +99,6 @@ def _ask(pool: Pool, kind: str, task: Row) -> UUID:
     """Enqueue a task."""
     task = {"kind": kind, "name": kind, "args": {}, **task}
     _check(kind, orjson.dumps(task["args"]).decode())
-    if "\x00" in task["name"] or not task["name"]:
-        raise click.UsageError("--name is a text.")
     (made,) = tasks.enqueue_many(pool, [task], reach.who())
     return made.id
 
@@ -135,8 +138,8 @@ def _follow(
     else:
         error = "" if row["error"] is None else f": {tables.harmless(row['error'])}"
         click.echo(f"{run} {row['outcome']}{error}")
-        if row.get("result") is not None:
-            click.echo(tables.harmless(tables.json_text(row["result"])))
+        if result := tables.json_text(row.get("result")):
+            click.echo(tables.harmless(result))
     sys.exit(row["outcome"] != "completed")
 
 
@@ -145,8 +148,8 @@ def _await(url: str, run: UUID, find: Callable[[Pool, UUID], Row | None]) -> Row
     screen = tables.console(err=True)
     progress = Progress(
         TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
-        BarColumn(bar_width=20),
-        TaskProgressColumn(markup=False),
+        BarColumn(bar_width=10),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
         console=screen,
         transient=True,

@@ -18,9 +18,9 @@ from cluster.store.views import Row
 
 _EVERY = 2.0
 """Seconds between two looks."""
-_ROOM = 10
-"""Rows of each part where nobody knows how high the screen is."""
-_FEWEST = 3
+_ROOM = 40
+"""Rows of all parts where nobody knows how high the screen is."""
+_FEWEST = 12
 _FRAME = 13
 """Lines of a screen that are no rows: headings and what is between the parts."""
 
@@ -66,7 +66,7 @@ def _live(screen: Console, found: Iterator[Look[Row]]) -> None:
 
 
 def _room(screen: Console) -> int:
-    return max((screen.height - _FRAME) // 4, _FEWEST)
+    return max(screen.height - _FRAME, _FEWEST)
 
 
 def _body(look: Look[Row]) -> object:
@@ -84,18 +84,25 @@ def _frame(look: Look[Row], room: int) -> RenderableType:
 
 
 def screen(seen: Row, room: int) -> RenderableType:
-    """Return the picture, with so many rows of each part at most."""
-    parts: list[RenderableType] = [Text(_heading(seen), style="bold")]
-    for rows, part in (
-        (seen["workers"], _workers),
-        (seen["running"], _running),
-        (seen["waiting"], _waiting),
-        (seen["failures"], _failures),
-    ):
-        parts += [Text(), part(seen, rows[:room])]
-        if len(rows) > room:
-            parts.append(Text(f"… and {len(rows) - room:,} more", style="dim"))
-    return Group(*parts)
+    """Return the picture, with so many rows in all parts together."""
+    parts = {"workers": _workers, "running": _running, "waiting": _waiting, "failures": _failures}
+    shown: list[RenderableType] = [Text(_heading(seen), style="bold")]
+    shares = _shares([len(seen[name]) for name in parts], room)
+    for (name, part), share in zip(parts.items(), shares, strict=True):
+        shown += [Text(), part(seen, seen[name][:share])]
+        if (more := len(seen[name]) - share) > 0:
+            shown.append(Text(f"… and {more:,} more", style="dim"))
+    return Group(*shown)
+
+
+def _shares(wanted: list[int], room: int) -> list[int]:
+    """Share rows out: who wants little gets it, and the others have the same each."""
+    found = [0] * len(wanted)
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    for place, part in enumerate(order):
+        found[part] = min(wanted[part], room // (len(wanted) - place))
+        room -= found[part]
+    return found
 
 
 def _heading(seen: Row) -> str:
