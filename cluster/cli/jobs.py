@@ -27,7 +27,7 @@ def jobs(name: str | None, *, as_json: bool) -> None:
     with reach.data() as pool:
         found: Any = answers.jobs(pool) if name is None else answers.job(pool, name)
         if found is None:
-            raise reach.unknown(pool, name or "")
+            raise reach.unknown_job(pool, name or "")
     if as_json:
         tables.show_json(found)
     else:
@@ -80,7 +80,7 @@ def _change(name: str, *, paused: bool, as_json: bool) -> None:
     if as_json:
         tables.show_json(found)
     else:
-        click.echo(f"{name} {'is paused' if paused else 'is not paused (any more)'}")
+        click.echo(f"{name} {'is paused' if paused else 'is not paused'}")
 
 
 def _ended(pool: Pool, names: list[str], limit: int) -> list[Row]:

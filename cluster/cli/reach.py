@@ -3,7 +3,7 @@
 import os
 import pwd
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import IO, Any
@@ -132,7 +132,20 @@ def one_line(error: Exception) -> str:
 
 def unknown(pool: Pool, name: str) -> Answer:
     """Return what to say of a name that neither a job nor a kind has, with those that are near."""
-    there = [row["name"] for row in (*views.jobs(pool), *tasks.kinds(pool))]
-    near = get_close_matches(name, there)
+    return _unknown("job or kind of tasks", name, [*views.jobs(pool), *tasks.kinds(pool)])
+
+
+def unknown_job(pool: Pool, name: str) -> Answer:
+    """Return what to say of a name that no job has."""
+    return _unknown("job", name, views.jobs(pool))
+
+
+def unknown_kind(pool: Pool, name: str) -> Answer:
+    """Return what to say of a name that no kind has."""
+    return _unknown("kind of tasks", name, tasks.kinds(pool))
+
+
+def _unknown(what: str, name: str, there: Sequence[views.Row]) -> Answer:
+    near = get_close_matches(name, [row["name"] for row in there])
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return Answer(f"there is no job or kind of tasks {name!r}{hint}")
+    return Answer(f"there is no {what} {name!r}{hint}")

@@ -87,15 +87,15 @@ def screen(seen: Row, room: int) -> RenderableType:
     """Return the picture, with so many rows in all parts together."""
     parts = {"workers": _workers, "running": _running, "waiting": _waiting, "failures": _failures}
     shown: list[RenderableType] = [Text(_heading(seen), style="bold")]
-    shares = _shares([len(seen[name]) for name in parts], room)
-    for (name, part), share in zip(parts.items(), shares, strict=True):
+    rows = shares([len(seen[name]) for name in parts], room)
+    for (name, part), share in zip(parts.items(), rows, strict=True):
         shown += [Text(), part(seen, seen[name][:share])]
         if (more := len(seen[name]) - share) > 0:
             shown.append(Text(f"… and {more:,} more", style="dim"))
     return Group(*shown)
 
 
-def _shares(wanted: list[int], room: int) -> list[int]:
+def shares(wanted: list[int], room: int) -> list[int]:
     """Share rows out: who wants little gets it, and the others have the same each."""
     found = [0] * len(wanted)
     order = sorted(range(len(wanted)), key=wanted.__getitem__)

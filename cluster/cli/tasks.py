@@ -42,7 +42,7 @@ def tasks(
     """List the tasks, newest first; with --name in the order of the names, the last one first."""
     with reach.data() as pool:
         if kind is not None and answers.kind(pool, kind) is None:
-            raise reach.unknown(pool, kind)
+            raise reach.unknown_kind(pool, kind)
         found = search.page(
             pool, limit, search.Wanted(_STATUSES[status] if status else None, kind, name)
         )
@@ -119,12 +119,13 @@ def _retry(pool: Pool, task: UUID, *, as_json: bool) -> None:
 def _retry_all(pool: Pool, kind: str, *, as_json: bool) -> None:
     """Put all back, however long it takes: it is batches of a moment each, and one action."""
     if answers.kind(pool, kind) is None:
-        raise reach.unknown(pool, kind)
+        raise reach.unknown_kind(pool, kind)
     done = retries.retry_all(pool, kind, reach.who(), seconds=float("inf"))
     if as_json:
         tables.show_json({"retried": done.count, "more": done.more})
     else:
-        click.echo(f"{done.count:,} tasks wait again")
+        tasks = "1 task waits" if done.count == 1 else f"{done.count:,} tasks wait"
+        click.echo(f"{tasks} again")
 
 
 def known(pool: Pool, task: UUID) -> Row:
