@@ -98,8 +98,8 @@ def _without_job(row: Row) -> Row:
 
 def _table(rows: list[Row]) -> RenderableType:
     return tables.table(
-        ["JOB", whole("STATE"), "NOW", "LAST (UTC)"],
-        ((row["name"], row["state"], _now(row), _last(row)) for row in rows),
+        ["JOB", "NOW", whole("LAST")],
+        ((row["name"], _now(row), row["last_run"] and row["last_run"]["outcome"]) for row in rows),
         "No job was declared yet.",
     )
 
@@ -109,7 +109,7 @@ def _now(row: Row) -> str:
     if row["state"] != "running":
         return row["why"] or "it has just been started, or ended"
     done = "" if row["progress"] is None else f", {percent(row['progress'])} done"
-    return f"on {row['worker']} for {lasted(row['elapsed_seconds'])}{done}"
+    return f"runs on {row['worker']} for {lasted(row['elapsed_seconds'])}{done}"
 
 
 def _last(row: Row) -> str | None:

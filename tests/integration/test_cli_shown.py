@@ -273,7 +273,7 @@ def test_a_shell_completes_commands_and_names(pool: Pool) -> None:
             check=False,
         )
         assert done.stderr == ""
-        return [each.partition(",")[2] for each in done.stdout.splitlines()]
+        return [each.partition(",")[2] for each in done.stdout.splitlines() if each]
 
     assert offered("ronin pa") == ["pause"]
     assert offered("ronin pause t") == ["tick"]
