@@ -14,7 +14,7 @@ Exit status:
   1    the answer is no: not found, refused, a violation, a setting that
        makes no sense, or with --wait a run that did not complete
   2    a command that makes no sense, or the database can't be reached
-  130  Ctrl-C; a run that was waited for goes on
+  130  Ctrl-C while a run was waited for, which goes on
 """
 
 

@@ -19,6 +19,8 @@ from cluster.store import tasks, views
 
 _NAME = "ronin command"
 """application_name of our connections."""
+_PATIENCE = 7.0
+"""Seconds that a statement waits for its answer; the server itself ends one after five."""
 
 
 class Answer(click.ClickException):
@@ -36,20 +38,27 @@ class Unreachable(Answer):
 
 
 @contextmanager
-def data() -> Iterator[Pool]:
+def data(patience: float | None = _PATIENCE) -> Iterator[Pool]:
     """Give a pool on the database of the settings.
+
+    Args:
+        patience: seconds that a statement waits for its answer; None for ever.
 
     Raises:
         SystemExit: a setting makes no sense.
         Unreachable: there is no such database, or it does not answer.
     """
-    with opened(url(load_or_exit())) as pool:
+    with opened(url(load_or_exit()), patience) as pool:
         yield pool
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Pool]:
+def opened(url: str, patience: float | None = _PATIENCE) -> Iterator[Pool]:
     """Give a pool on a database.
+
+    Args:
+        url: of it.
+        patience: seconds that a statement waits for its answer; None for ever.
 
     Raises:
         Unreachable: it can't be reached, does not answer, or has no tables of ours.
@@ -60,7 +69,7 @@ def opened(url: str) -> Iterator[Pool]:
     except psycopg.Error as error:
         raise Unreachable(f"the database can't be reached: {one_line(error)}") from error
     try:
-        with database.pool(url, _NAME, size=1) as pool:
+        with database.pool(url, _NAME, size=1, patience=patience) as pool:
             yield pool
     except psycopg.Error as error:
         raise no_answer(error) from error

@@ -39,7 +39,7 @@ def verify(*, quiet: bool, as_json: bool) -> None:
     Reads one snapshot and changes nothing, so it may run beside a cluster at work.
     """
     checked: list[dict[str, Any]] = []
-    with reach.data() as pool, pool.connection() as connection:
+    with reach.data(patience=None) as pool, pool.connection() as connection:
         for invariant, found in checks.contradictions(connection):
             checked.append({"invariant": invariant, "violations": found})
             if not as_json and (found or not quiet):

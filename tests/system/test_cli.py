@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.eventually import eventually
@@ -80,6 +81,20 @@ class Terminal:
 
     def _command(self, words: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "cluster", *words]
+
+
+@contextmanager
+def frozen(data: Path) -> Iterator[None]:
+    """Stop all processes of the server for the block, as a host does that swaps."""
+    postmaster = psutil.Process(int((data / "pg" / "postmaster.pid").read_text().split()[0]))
+    stopped = [postmaster, *postmaster.children()]
+    for process in stopped:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.resume()
 
 
 @pytest.fixture
@@ -168,6 +183,9 @@ def test_watch_goes_on_while_the_database_is_away(tmp_path: Path, settings: dict
             with outage(data):
                 eventually(lambda: "database" in look().get("away", ""), within=60)
                 assert look()["at"] is None
+            eventually(lambda: look().get("at"), within=60)
+            with frozen(data):
+                eventually(lambda: "database" in look().get("away", ""), within=60)
             eventually(lambda: look().get("at"), within=60)
             watching.send_signal(signal.SIGINT)
             assert watching.wait(60) == 0
