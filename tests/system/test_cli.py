@@ -1,12 +1,17 @@
 """The command line beside a real cluster: a subprocess, as an operator or a script starts it."""
 
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +42,10 @@ def work(run: Run, seconds: float, fails: bool = False) -> dict[str, str]:
         raise Discard("as asked for")
     return {"said": "done"}
 """
+
+
+ALTERNATE_SCREEN, ORDINARY_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+COLOUR = re.compile(r"\x1b\[(\d;)*3\d")
 
 
 class Terminal:
@@ -78,6 +87,30 @@ class Terminal:
                 yield process
             finally:
                 process.kill()
+
+    def screen(self, *words: str, until: str, **settings: str) -> tuple[int, str]:
+        """Do what the words say on a terminal of 24 lines, with Ctrl-C once a text is there.
+
+        Returns:
+            The exit status, and all that the terminal got.
+        """
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        env = {**self._env, "TERM": "xterm-256color", **settings}
+        with subprocess.Popen(
+            self._command(words), env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs
+        ) as process:
+            os.close(theirs)
+            got = b""
+            told = False
+            with suppress(OSError):  # EIO: nobody has the terminal open any more
+                while piece := os.read(ours, 65536):
+                    got += piece
+                    if until.encode() in got and not told:
+                        process.send_signal(signal.SIGINT)
+                        told = True
+            os.close(ours)
+        return process.returncode, got.decode()
 
     def _command(self, words: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "cluster", *words]
@@ -189,6 +222,28 @@ def test_watch_goes_on_while_the_database_is_away(tmp_path: Path, settings: dict
             eventually(lambda: look().get("at"), within=60)
             watching.send_signal(signal.SIGINT)
             assert watching.wait(60) == 0
+
+
+def test_a_terminal_shows_a_screen_a_bar_and_colours_only_if_they_are_wanted(
+    url: str, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    terminal = Terminal(url, settings)
+    with gunicorn(url, tmp_path, env=settings) as cluster:
+        ready(cluster)
+        long = ("run", "work", "--args", '{"seconds": 30}', "--wait")
+        status, text = terminal.screen(*long, until="0%")
+        assert (status, "no longer waiting" in text) == (130, True)
+        short = ("run", "work", "--args", '{"seconds": 0, "fails": true}', "--wait")
+        status, text = terminal.screen(*short, until="nothing such")
+        assert (status, "failed: as asked for" in text) == (1, True)
+
+        status, text = terminal.screen("status", "--watch", until="UNDER WAY")
+        assert status == 0
+        assert text.count(ALTERNATE_SCREEN) == text.count(ORDINARY_SCREEN) == 1
+        assert COLOUR.search(terminal.screen("history", until="nothing such")[1])
+        plain = terminal.screen("history", until="nothing such", NO_COLOR="1")[1]
+        assert "failed" in plain
+        assert not COLOUR.search(plain)
 
 
 def test_the_embedded_database_is_found_by_its_folder(
