@@ -20,7 +20,8 @@ from cluster.store import tasks, views
 _NAME = "ronin command"
 """application_name of our connections."""
 _PATIENCE = 7.0
-"""Seconds that a statement waits for its answer; the server itself ends one after five."""
+"""Seconds that we wait for a connection, and a statement for its answer; the server itself ends
+one after five."""
 
 
 class Answer(click.ClickException):
@@ -69,7 +70,7 @@ def opened(url: str, patience: float | None = _PATIENCE) -> Iterator[Pool]:
     except psycopg.Error as error:
         raise Unreachable(f"the database can't be reached: {one_line(error)}") from error
     try:
-        with database.pool(url, _NAME, size=1, patience=patience) as pool:
+        with database.pool(url, _NAME, size=1, timeout=_PATIENCE, patience=patience) as pool:
             yield pool
     except psycopg.Error as error:
         raise no_answer(error) from error

@@ -31,21 +31,21 @@ class CommandLine:
     def json(self, *words: object) -> Any:
         """Return the JSON that a command prints."""
         done = self.run(*words, "--json")
-        assert (done.exit_code, done.stderr) == (0, "")
+        assert (done.exit_code, done.stderr) == (0, ""), done.output
         return orjson.loads(done.stdout)
 
     def lines(self, *words: object) -> list[str]:
         """Return the lines that a command prints."""
         done = self.run(*words)
-        assert (done.exit_code, done.stderr) == (0, "")
+        assert (done.exit_code, done.stderr) == (0, ""), done.output
         return done.stdout.splitlines()
 
     def refused(self, *words: object) -> str:
         """Return the only line of a command whose answer is no."""
         done = self.run(*words)
-        assert (done.exit_code, done.stdout) == (1, "")
+        assert (done.exit_code, done.stdout) == (1, ""), done.output
         (line,) = done.stderr.splitlines()
-        assert line.startswith("ronin: ")
+        assert line.startswith("ronin: "), line
         return line.removeprefix("ronin: ")
 
 
