@@ -7,7 +7,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from ipaddress import ip_address
@@ -17,11 +18,11 @@ from typing import Any
 
 import psycopg
 
-from cluster import database, embedded, log, migrate, process
+from cluster import database, embedded, log, migrate, process, tracing
 from cluster.apart import perform_apart
 from cluster.job import JobError, catalogue
 from cluster.nudge import leaving, nudge
-from cluster.runner import Runner
+from cluster.runner import Attempt, Attend, Runner
 from cluster.scribe import Scribe
 from cluster.settings import Settings, load
 from cluster.store.guard import TokenGuard
@@ -45,6 +46,7 @@ def prepare(settings: Settings, *, replaces_master: bool, hosts: Iterable[str]) 
         replaces_master: a new master of the same service (USR2) has its socket already.
         hosts: where it will listen, whoever has said so.
     """
+    tracing.check()
     if not replaces_master:
         _check_port(settings)
     _check_doors(settings, hosts)
@@ -202,13 +204,23 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> JobSide:
             apart=partial(perform_apart, url=url),
             wake=nudge.set,
             guard=TokenGuard(catalogue),
-            attend=scribe.attend,
+            attend=partial(_traced, scribe.attend, lent.connection)
+            if tracing.configured()
+            else scribe.attend,
         ),
         lease_seconds=settings.lease_seconds,
         alive=alive,
         nudge=nudge,
     )
     return JobSide(worker, scribe)
+
+
+@contextmanager
+def _traced(attend: Attend, connect: tracing.Connect, attempt: Attempt) -> Iterator[None]:
+    """Attend an attempt, and make a span of it."""
+    with attend(attempt), tracing.run(attempt.claim, connect) as ended:
+        yield
+        ended(attempt.outcome or "interrupted")
 
 
 def _check_jobs(settings: Settings) -> None:

@@ -23,6 +23,7 @@ class Attempt:
         trusted_until: by the same clock; then its process is killed unless we said more.
         at_once: it has to stop at once if it is told to stop, so its process may be killed.
         where: says where its process is, None for as long as that is to come; if it has one.
+        outcome: how it came back, once it has.
     """
 
     claim: Claim
@@ -32,6 +33,7 @@ class Attempt:
     trusted_until: float = math.inf
     at_once: bool = False
     where: Callable[[], str | None] | None = None
+    outcome: str | None = None
 
     def stop(self, reason: str) -> None:
         """Tell the run to stop at once: TERM for a process of its own, and then KILL."""
@@ -150,5 +152,6 @@ class Runner:
                     result = self.apart(attempt)
                 else:
                     result = perform(attempt.job, attempt.run, claim.args)
+                attempt.outcome = result.outcome
             self._results.put((attempt, result))
             self.wake()

@@ -281,7 +281,7 @@ class Worker:
             return
         for claim, delay in zip(look.claims, look.delays, strict=True):
             self._start(claim)
-            self._pulse.started(look.now, delay)
+            self._pulse.started(look.now, delay, claim.job)
 
     def _finish(self) -> None:
         """Write the results that are there."""
@@ -351,7 +351,7 @@ class Worker:
                 outcome=run.outcome,
                 lost_by=run.worker,
             )
-            self._pulse.ended(look.now, run.outcome)
+            self._pulse.ended(look.now, run.outcome, run.job)
         return bool(lost)
 
     def _settle(self, look: looks.Look) -> None:
@@ -425,7 +425,8 @@ class Worker:
     def _report(self, ending: Ending, now: datetime, *, fenced: bool) -> None:
         """Count an end that is written, and log it."""
         outcome = "fenced" if fenced else ending.outcome
-        self._pulse.ended(now, outcome)
+        seconds = (now - ending.started_at).total_seconds() if ending.started_at else 0.0
+        self._pulse.ended(now, outcome, ending.job, seconds)
         well = outcome == "completed"
         if well and not ending.schedule:
             return

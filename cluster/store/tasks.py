@@ -1,14 +1,16 @@
 """Tasks: runs that somebody asked for; from the first word to the last."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString, Protocol
 from uuid import UUID
 
+from psycopg import Connection
 from psycopg.rows import dict_row
 
+from cluster import tracing
 from cluster.database import Pool
 from cluster.store import actions
 from cluster.store.runs import json
@@ -80,8 +82,7 @@ def enqueue_many(
     else:
         query, given = "SELECT id, 'new' FROM enqueue_keyless(%s) AS id", json(_columns(tasks))
     # Only a key can be a reason to take it back; and a transaction costs two round trips more.
-    whole = keyed or by is not None
-    with pool.connection() as connection, connection.transaction() if whole else nullcontext():
+    with _enqueuing(pool, tasks, whole=keyed or by is not None) as connection:
         found = [Made(*row) for row in connection.execute(query, (given,))]
         for place, each in enumerate(found):
             if each.verdict == "key_reused":
@@ -107,9 +108,23 @@ def enqueue_batch(pool: Pool, tasks: Sequence[Mapping[str, Any]]) -> list[str]:
     if _keyed(tasks):
         return [str(each.id) for each in enqueue_many(pool, tasks)]
     query = "SELECT string_agg(id::text, ' ') FROM enqueue_keyless(%s) AS id"
-    with pool.connection() as connection:
+    with _enqueuing(pool, tasks) as connection:
         row = connection.execute(query, (json(_columns(tasks)),)).fetchone()
     return row[0].split() if row and row[0] else []
+
+
+@contextmanager
+def _enqueuing(
+    pool: Pool, tasks: Sequence[Mapping[str, Any]], *, whole: bool = False
+) -> Iterator[Connection[Any]]:
+    """Lend a connection, in one transaction if all is to be `whole`, or belongs to a trace."""
+    traced = tracing.configured()
+    with (
+        pool.connection() as connection,
+        connection.transaction() if whole or traced else nullcontext(),
+        tracing.enqueue(connection, [each["kind"] for each in tasks]) if traced else nullcontext(),
+    ):
+        yield connection
 
 
 def _keyed(tasks: Sequence[Mapping[str, Any]]) -> bool:

@@ -381,6 +381,13 @@ def test_what_a_worker_starts_and_ends_is_in_its_pulse_when_it_has_left(
         hand.worker.stop(within=20)
     fields = "SELECT sum(started), sum(ended), sum(failed), bool_and(worker = %s) FROM pulse"
     assert query(opened, fields, worker) == [(2, 2, 1, True)]
+    parts = "SELECT job, what, sum(attempts) FROM pulse_job GROUP BY 1, 2 ORDER BY 1, 2"
+    assert query(opened, parts) == [
+        ("tick", "completed", 1),
+        ("tick", "started", 1),
+        ("wrong", "failed", 1),
+        ("wrong", "started", 1),
+    ]
     longest = value(opened, "SELECT max(longest_delay) FROM pulse")
     assert 0 <= longest <= value(opened, "SELECT sum(delay_sum) FROM pulse") < 60
 
