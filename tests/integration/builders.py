@@ -273,11 +273,13 @@ class Web:
 class Lent:
     """A pool of one connection in a transaction that the test itself ends."""
 
+    timeout = 3.0
+
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
     @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+    def connection(self, _timeout: float = timeout) -> Iterator[psycopg.Connection[Any]]:
         """Lend the connection, and commit nothing."""
         yield self._connection
 
