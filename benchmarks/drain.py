@@ -64,7 +64,15 @@ def measure(server: str, folder: Path, tasks: int, rounds: int, others: list[Pee
         loops = [ceilings.drained(url, tasks * 5) for _ in range(rounds)]
         loop = say(Figure("bare loops, batches of 50", median(loops), "tasks/s")).value
         raw = [ceilings.drained(url, tasks * 5, by_pgbench=True) for _ in range(rounds)]
-        say(Figure("the same statement by pgbench", median(raw), "tasks/s", loop, "the bare loops"))
+        say(
+            Figure(
+                "claim and finish in one statement, by pgbench",
+                median(raw),
+                "tasks/s",
+                loop,
+                "the bare loops",
+            )
+        )
     for name, settings in (("Ronin", {}), ("Ronin, RONIN_MAX_CONCURRENCY=50", BATCHING)):
         with service(server, folder, settings) as (instance, url):
             rates = [tasks / drained(instance, url, tasks) for _ in range(rounds)]
