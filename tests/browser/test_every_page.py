@@ -13,8 +13,8 @@ from tests.integration.builders import Web
 from tests.system.gunicorns import Instance
 from webapp import app
 
-NO_PAGES = {"/openapi.json", "/live"}
-"""For programs: the document of the API, and what our script asks for."""
+NO_PAGES = {"/openapi.json", "/live", "/metrics"}
+"""For programs: the document of the API, what our script asks for, and Prometheus."""
 
 
 def test_no_page_is_forgotten(pool: Pool) -> None:
