@@ -1,18 +1,16 @@
 """Jobs over HTTP: who runs what, what waits and why, and what an operator may change."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 import falcon
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cluster import due, shown
 from cluster import schedule as schedules
 from cluster.database import Pool
 from cluster.nudge import nudge
-from cluster.reason import Reason
 from cluster.store import jobs, views
 from webapp import answers, bodies, examples, openapi, parameters, waiting
 from webapp.access import actor
@@ -61,7 +59,7 @@ class Jobs:
         """
         rows = views.jobs(self._pool)
         why = waiting.of_jobs(self._pool, rows)
-        bodies.answer(response, [_shown(row, why) for row in rows])
+        bodies.answer(response, [shown.job(row, why) for row in rows])
 
 
 class Job:
@@ -221,11 +219,10 @@ def run_now(pool: Pool, name: str, by: str) -> UUID:
     Raises:
         Problem: 404 unknown job, 409 it runs or is paused.
     """
-    if _job(pool, name)["paused"]:
-        raise Problem(409, "job-paused", f"{name} is paused; resume it first.")
-    run = jobs.run_now(pool, name, by)
-    if run is None:
-        raise Problem(409, "job-running", f"{name} is running; it never runs twice at once.")
+    try:
+        run = due.now(pool, _job(pool, name), by)
+    except due.NotNowError as error:
+        raise Problem(409, f"job-{error.state}", f"{error}.") from error
     nudge.set()
     return run
 
@@ -251,45 +248,8 @@ def _job(pool: Pool, name: str) -> views.Row:
     return rows[0]
 
 
-def _shown(row: views.Row, why: Mapping[UUID, Reason]) -> dict[str, Any]:
-    """Return a job as the contract shows it."""
-    running = row["state"] == "running"
-    last = {
-        key: row[f"last_{key}"]
-        for key in ("outcome", "started_at", "finished_at", "duration_seconds", "worker")
-    }
-    return {
-        "name": row["name"],
-        "function": row["function"],
-        "description": row["description"],
-        "schedule": row["schedule"],
-        "timezone": row["timezone"],
-        "state": row["state"],
-        "worker": row["worker"],
-        "run_id": row["run_id"],
-        "attempt": row["attempt"],
-        "started_at": row["started_at"],
-        "elapsed_seconds": row["elapsed_seconds"],
-        "progress": row["progress"],
-        "next_run_at": _after(row) if running else row["not_before"],
-        "waiting_for": row["waiting_for"],
-        "why": reason.text if (reason := why.get(row["run_id"])) else None,
-        "last_run": last if row["last_outcome"] else None,
-    }
-
-
-def _detailed(pool: Pool, row: views.Row) -> dict[str, Any]:
-    return {
-        **_shown(row, waiting.of_jobs(pool, [row])),
-        "declared_schedule": row["declared_schedule"],
-        "paused": row["paused"],
-        "settings": row["settings"],
-    }
-
-
-def _after(row: views.Row) -> datetime:
-    now: datetime = row["now"]
-    return schedules.parse(row["schedule"], row["timezone"]).after(now)
+def _detailed(pool: Pool, row: views.Row) -> views.Row:
+    return shown.job_in_full(row, waiting.of_jobs(pool, [row]))
 
 
 def _cursor(request: falcon.Request) -> tuple[datetime, UUID] | None:

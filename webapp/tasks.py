@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 import falcon
-import orjson
 
+from cluster import shown as contract
 from cluster.database import Pool
 from cluster.job import Catalogue
 from cluster.nudge import nudge
@@ -29,6 +29,9 @@ _FORESEEN = timedelta(minutes=1)
 """Everybody who waits for work looks more often than this, and finds what will be due by itself."""
 _KIND = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 _STATUSES = (*tasks.STATUS_NAMES.values(), *map(str, tasks.STATUS_NAMES))
+
+shown = contract.task
+"""A task as the contract shows it; in a list without arguments and result."""
 
 
 class Tasks:
@@ -291,19 +294,6 @@ def find(pool: Pool, task: UUID) -> dict[str, Any]:
         raise Problem(404, "unknown-task", f"There is no task {task}.")
     why = waiting.of_run(pool, task, waits_still=row["status"] == tasks.NEW)
     return {**row, "why": why}
-
-
-def shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task as the contract shows it; in a list without arguments and result."""
-    texts = {key: _json(row[key]) for key in _JSON_TEXT if key in row}
-    return {**row, "status_name": _name(row), **texts}
-
-
-def _json(text: str | None) -> orjson.Fragment | None:
-    return None if text is None else orjson.Fragment(text)
-
-
-_JSON_TEXT = ("processing_time", "args", "result")
 
 
 def enqueue(

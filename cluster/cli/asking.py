@@ -12,13 +12,14 @@ import orjson
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from cluster import due
 from cluster.arguments import ArgumentError, holds_nul
 from cluster.cli import answers, reach, tables
 from cluster.cli.looks import Look, looks
 from cluster.database import Pool
 from cluster.job import catalogue
 from cluster.settings import load_or_exit
-from cluster.store import jobs, tasks
+from cluster.store import tasks, views
 from cluster.store.views import Row
 
 _EVERY = 0.5
@@ -82,17 +83,15 @@ def run(
 
 def _run_now(pool: Pool, name: str, task: Row) -> UUID:
     """Make a job due."""
-    found = answers.job(pool, name)
-    if found is None:
+    found = views.jobs(pool, name)
+    if not found:
         raise reach.unknown(pool, name)
     if task:
         raise click.UsageError(f"{name} is a job; --{next(iter(task))} is for tasks.")
-    if found["paused"]:
-        raise reach.Answer(f"{name} is paused; resume it first")
-    made = jobs.run_now(pool, name, reach.who())
-    if made is None:
-        raise reach.Answer(f"{name} is running; it never runs twice at once")
-    return made
+    try:
+        return due.now(pool, found[0], reach.who())
+    except due.NotNowError as error:
+        raise reach.Answer(str(error)) from error
 
 
 def _ask(pool: Pool, kind: str, task: Row) -> UUID:

@@ -7,6 +7,7 @@ from rich.console import RenderableType
 from rich.table import Column
 from rich.text import Text
 
+from cluster import shown
 from cluster.cli import answers, reach, tables
 from cluster.cli.tables import lasted, percent, whole
 from cluster.database import Pool
@@ -46,7 +47,7 @@ def tasks(
         found = search.page(
             pool, limit, search.Wanted(_STATUSES[status] if status else None, kind, name)
         )
-    rows = [answers.listed(row) for row in found]
+    rows = [shown.task(row) for row in found]
     if as_json:
         tables.show_json(rows)
     else:
