@@ -92,7 +92,8 @@ def conninfo(url: str, name: str, **session: str) -> str:
         raise DatabaseUrlError(
             "not a libpq URL such as postgresql://user:password@host:5432/name"
         ) from error
-    if not all(port.isdigit() for port in str(given.get("port") or "0").split(",")):
+    # Of several hosts each may have a port, or the usual one: h1,h2:5433.
+    if not all(port.isdigit() for port in str(given.get("port") or "").split(",") if port):
         raise DatabaseUrlError("its port is no number")
     settings = " ".join(f"-c {key}={value}" for key, value in {**_SESSION, **session}.items())
     options = f"{settings} {given.get('options') or ''}".strip()

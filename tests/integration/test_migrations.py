@@ -11,7 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cluster.database import DatabaseUrlError, conninfo
 from cluster.migrate import FOLDER, migrate, roll_back
@@ -212,3 +212,22 @@ def test_a_url_that_makes_no_sense_is_refused_without_its_password(wrong: str) -
     with pytest.raises(DatabaseUrlError) as refused:
         conninfo(wrong, "a start that would wait for ever")
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("postgresql://me@h1,h2:5433/db", ",5433"),
+        ("postgresql://me@h1:5433,h2/db", "5433,"),
+        ("postgresql://me@h1,h2/db", ","),
+        ("host=h1,h2 port=5433", "5433"),
+        ("host=h1", None),
+    ],
+)
+def test_of_several_hosts_each_may_have_a_port(url: str, port: str | None) -> None:
+    assert conninfo_to_dict(conninfo(url, "several")).get("port") == port
+
+
+def test_a_port_beside_others_is_a_number_too() -> None:
+    with pytest.raises(DatabaseUrlError, match="its port is no number"):
+        conninfo("postgresql://me@h1,h2:port/db", "several")
