@@ -49,8 +49,8 @@ def prepare(settings: Settings, *, replaces_master: bool, hosts: Iterable[str]) 
     tracing.check()
     if not replaces_master:
         _check_port(settings)
-    _check_doors(settings, hosts)
-    _check_jobs(settings)
+    check_doors(settings, hosts)
+    check_jobs(settings)
     try:
         migrate.migrate(database_url(settings))
     except embedded.EmbeddedPostgresError as error:
@@ -223,10 +223,13 @@ def _traced(attend: Attend, connect: tracing.Connect, attempt: Attempt) -> Itera
         ended(attempt.outcome or "interrupted")
 
 
-def _check_jobs(settings: Settings) -> None:
+def check_jobs(settings: Settings) -> None:
     """Find out that the jobs can't be loaded before five workers do.
 
     In a process of its own: what the master has imported, a reload (HUP) would not import anew.
+
+    Raises:
+        SystemExit: they can't; why stands on standard error by then.
     """
     trial = get_context("fork").Process(target=_load_jobs, args=(settings,))
     trial.start()
@@ -243,8 +246,12 @@ def _load_jobs(settings: Settings) -> None:
         sys.exit(_APP_LOAD_ERROR)
 
 
-def _check_doors(settings: Settings, hosts: Iterable[str]) -> None:
-    """Refuse to be open to a network that somebody else may be in."""
+def check_doors(settings: Settings, hosts: Iterable[str]) -> None:
+    """Refuse to be open to a network that somebody else may be in.
+
+    Raises:
+        SystemExit: it would be, and nobody has a token; its text says so.
+    """
     for host in hosts:
         if not settings.doors and not _loopback(host):
             raise SystemExit(

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -104,8 +103,7 @@ def _ask(pool: Pool, kind: str, task: Row) -> UUID:
 
 def _check(kind: str, args: str) -> None:
     """Check the arguments of a task, if its function is known here; else it is when it starts."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # as gunicorn does, for modules of one's own
+    reach.own_modules()
     try:
         catalogue.load(load_or_exit().jobs)
         reason = f"RONIN_JOBS knows no {kind} here"

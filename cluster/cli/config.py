@@ -1,12 +1,13 @@
 """`config`: every setting, its value, and where it comes from; secrets stay secret."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
 from psycopg.conninfo import conninfo_to_dict
 
-from cluster import database
+from cluster import boot, database
 from cluster.cli import reach, tables
 from cluster.cli.tables import whole
 from cluster.settings import Settings, SettingsError, load
@@ -26,12 +27,12 @@ def config() -> None:
 def check(*, as_json: bool) -> None:
     """Print every setting with its value and where it comes from.
 
-    Exit status 1, with one line, if one makes no sense.
+    Exit status 1, with one line, if one makes no sense, if anybody could come in, or if the jobs
+    can't be loaded.
     """
     try:
         loaded = load()
-        if loaded.database_url is not None:
-            database.conninfo(loaded.database_url, "ronin")
+        _check(loaded)
     except SettingsError as error:
         raise reach.Answer(str(error)) from error
     except database.DatabaseUrlError as error:
@@ -42,6 +43,18 @@ def check(*, as_json: bool) -> None:
         return
     found = ((row["name"], row["value"], row["source"]) for row in rows)
     tables.show(tables.table([whole("SETTING"), "VALUE", whole("FROM")], found, ""))
+
+
+def _check(loaded: Settings) -> None:
+    """Check what each start of the cluster does before it touches anything, but for the port."""
+    if loaded.database_url is not None:
+        database.conninfo(loaded.database_url, "ronin")
+    boot.check_doors(loaded, [loaded.bind])
+    reach.own_modules()
+    try:
+        boot.check_jobs(loaded)
+    except SystemExit:  # with gunicorn's status, after its line
+        sys.exit(1)
 
 
 def _settings(loaded: Settings) -> Iterator[Row]:

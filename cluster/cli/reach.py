@@ -3,9 +3,11 @@
 import os
 import pwd
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -105,6 +107,12 @@ def url(settings: Settings, *, anew: bool = False) -> str:
     except embedded.EmbeddedPostgresError as error:
         raise Unreachable(one_line(error)) from error
     return found
+
+
+def own_modules() -> None:
+    """Let the modules of this folder be imported, as gunicorn does."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
 
 
 def who() -> str:

@@ -218,6 +218,8 @@ def test_config_check_says_where_each_setting_comes_from_and_hides_secrets() -> 
         ("config check", "RONIN_LEASE_SECONDS", "soon", "RONIN_LEASE_SECONDS=soon: "),
         ("config check", "RONIN_TOKEN", "short", "RONIN_TOKEN: a secret has"),
         ("config check", "DATABASE_URL", "postgresql://me:geheim@[", "DATABASE_URL: not a libpq"),
+        ("config check", "BIND", "0.0.0.0", "BIND=0.0.0.0 lets others in: set RONIN_TOKEN, "),
+        ("config check", "RONIN_JOBS", "nosuch", "RONIN_JOBS names 'nosuch', and there is no "),
         ("jobs", "RONIN_LEASE_SECONDS", "soon", "RONIN_LEASE_SECONDS=soon: "),
         ("", "RONIN_LEASE_SECONDS", "soon", "RONIN_LEASE_SECONDS=soon: "),
     ],
