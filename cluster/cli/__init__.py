@@ -4,7 +4,9 @@ It asks the database itself, so it works beside a cluster and without one.
 """
 
 import logging
+import signal
 import sys
+from types import FrameType
 
 import click
 
@@ -21,4 +23,12 @@ def main() -> None:
     except UnicodeEncodeError:
         click.echo("ronin: a word of the command is no UTF-8", err=True)
         sys.exit(2)
+    signal.signal(signal.SIGTERM, _end)
     ronin()
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End with the exit status that a shell shows for the signal, and leave all in order."""
+    # By itself the signal would leave a terminal on another screen and without a cursor.
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(128 + number)

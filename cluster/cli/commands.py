@@ -15,6 +15,7 @@ Exit status:
        makes no sense, or with --wait a run that did not complete
   2    a command that makes no sense, or the database can't be reached
   130  Ctrl-C while a run was waited for, which goes on
+  143  SIGTERM
 """
 
 

@@ -18,7 +18,10 @@ from typing import Any
 import psutil
 import pytest
 
+from cluster.database import Pool
+from cluster.store import jobs
 from tests.eventually import eventually
+from tests.integration.builders import a_kind
 from tests.system.facts import rows, unsound
 from tests.system.gunicorns import ROOT, gunicorn, job_module, ready, server_of
 from tests.system.test_outage import outage
@@ -45,6 +48,7 @@ def work(run: Run, seconds: float, fails: bool = False) -> dict[str, str]:
 
 
 ALTERNATE_SCREEN, ORDINARY_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+NO_CURSOR, CURSOR = "\x1b[?25l", "\x1b[?25h"
 COLOUR = re.compile(r"\x1b\[(\d;)*3\d")
 
 
@@ -88,8 +92,10 @@ class Terminal:
             finally:
                 process.kill()
 
-    def screen(self, *words: str, until: str, **settings: str) -> tuple[int, str]:
-        """Do what the words say on a terminal of 24 lines, with Ctrl-C once a text is there.
+    def screen(
+        self, *words: str, until: str, by: signal.Signals = signal.SIGINT, **settings: str
+    ) -> tuple[int, str]:
+        """Do what the words say on a terminal of 24 lines, with a signal once a text is there.
 
         Returns:
             The exit status, and all that the terminal got.
@@ -107,7 +113,7 @@ class Terminal:
                 while piece := os.read(ours, 65536):
                     got += piece
                     if until.encode() in got and not told:
-                        process.send_signal(signal.SIGINT)
+                        process.send_signal(by)
                         told = True
             os.close(ours)
         return process.returncode, got.decode()
@@ -128,6 +134,12 @@ def frozen(data: Path) -> Iterator[None]:
     finally:
         for process in stopped:
             process.resume()
+
+
+def in_order(text: str) -> bool:
+    """Tell whether a terminal that got this is on its ordinary screen again, with a cursor."""
+    screens = text.count(ALTERNATE_SCREEN) == text.count(ORDINARY_SCREEN)
+    return screens and text.rfind(CURSOR) > text.rfind(NO_CURSOR) >= 0
 
 
 @pytest.fixture
@@ -239,11 +251,29 @@ def test_a_terminal_shows_a_screen_a_bar_and_colours_only_if_they_are_wanted(
 
         status, text = terminal.screen("status", "--watch", until="UNDER WAY")
         assert status == 0
-        assert text.count(ALTERNATE_SCREEN) == text.count(ORDINARY_SCREEN) == 1
+        assert in_order(text)
+        assert text.count(ALTERNATE_SCREEN) == 1
         assert COLOUR.search(terminal.screen("history", until="nothing such")[1])
         plain = terminal.screen("history", until="nothing such", NO_COLOR="1")[1]
         assert "failed" in plain
         assert not COLOUR.search(plain)
+
+
+@pytest.mark.parametrize(
+    ("words", "until"),
+    [
+        ("status --watch", "Nothing waits."),
+        ('run work --wait --args {"seconds":1}', "waits, 0 attempts"),
+    ],
+    ids=["screen", "bar"],
+)
+def test_a_signal_leaves_the_terminal_in_order(
+    url: str, pool: Pool, settings: dict[str, str], words: str, until: str
+) -> None:
+    jobs.declare(pool, [a_kind()])
+    terminal = Terminal(url, settings)
+    status, text = terminal.screen(*words.split(), until=until, by=signal.SIGTERM)
+    assert (status, in_order(text)) == (128 + signal.SIGTERM, True)
 
 
 def test_the_embedded_database_is_found_by_its_folder(
