@@ -195,7 +195,8 @@ _KEPT = """
     r.id, r.job, b.schedule, b.timezone, r.due_at, r.attempt, r.token, r.fence, r.started_at,
     r.failures, r.crashes, r.worker, r.name, r.args::text AS args, r.max_retries,
     r.checkpoint::text AS checkpoint,
-    extract(epoch FROM r.started_at - b.due_since)::float8 AS delay, r.priority, r.not_before
+    extract(epoch FROM r.started_at - b.due_since)::float8 AS delay, r.priority,
+    greatest(r.not_before, 'epoch') AS not_before -- for Python knows no -infinity
     """
 """Of a run that is claimed: the fields of a `Claim` in their order, the delay, and the place."""
 
