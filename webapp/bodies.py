@@ -20,6 +20,12 @@ _DEEPEST = 32
 _MOST_FIELDS = 200
 """Of a form."""
 
+MOST_COMPLAINTS = 100
+"""Of an answer; who sends more that is wrong is told that there is more."""
+
+_LONGEST_PATH = 200
+"""Characters of a field's path in a complaint."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -170,8 +176,11 @@ def complaints(error: ValidationError, *at: int | str) -> list[tuple[str, str]]:
 
 def invalid(found: list[tuple[str, str]]) -> Problem:
     """Return the problem that names each field that is wrong."""
-    fields = [{"field": field, "reason": reason} for field, reason in found]
-    text = "; ".join(f"{field}: {reason}" for field, reason in found)
+    told = [(field[:_LONGEST_PATH], reason) for field, reason in found[:MOST_COMPLAINTS]]
+    fields = [{"field": field, "reason": reason} for field, reason in told]
+    text = "; ".join(f"{field}: {reason}" for field, reason in told)
+    if len(found) > len(told):
+        text += "; and more"
     return Problem(422, "invalid-field", text, errors=fields)
 
 

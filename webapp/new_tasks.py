@@ -106,7 +106,7 @@ def _moment(text: str | None) -> datetime | None:
 
 
 _MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
-_BATCH = TypeAdapter(list[NewTask])
+_ONE = TypeAdapter(NewTask)
 _ROWS: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(_rows(NewTask.model_fields))
 
 _Many = Annotated[list[NewTask], Field(min_length=1, max_length=_LARGEST_BATCH)]
@@ -149,10 +149,17 @@ def _one_by_one(catalogue: Catalogue, tasks: list[Any]) -> list[dict[str, Any]]:
     Raises:
         Problem: 422 a field of a task is wrong.
     """
-    try:
-        checked = _BATCH.validate_python(tasks)
-    except ValidationError as error:
-        raise bodies.invalid(bodies.complaints(error, "tasks")) from error
+    checked: list[NewTask] = []
+    wrong: list[tuple[str, str]] = []
+    for place, task in enumerate(tasks):
+        try:
+            checked.append(_ONE.validate_python(task))
+        except ValidationError as error:
+            wrong += bodies.complaints(error, "tasks", place)
+        if len(wrong) > bodies.MOST_COMPLAINTS:
+            break  # nobody reads more, and to find all can take seconds
+    if wrong:
+        raise bodies.invalid(wrong)
     return [asked(catalogue, task, "tasks", place) for place, task in enumerate(checked)]
 
 

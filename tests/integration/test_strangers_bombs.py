@@ -122,7 +122,6 @@ def test_many_keys_that_nobody_knows_are_refused(web: TaskWeb) -> None:
     assert (answer.status, answer.problem) == (422, "invalid-field")
 
 
-@pytest.mark.xfail(strict=True, reason="webapp.bodies names every field, twice")
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize(
     ("path", "body"),
