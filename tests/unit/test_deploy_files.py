@@ -202,7 +202,7 @@ def test_the_lock_of_the_image_is_what_the_product_needs_and_no_more() -> None:
         needed |= wanted
         lines = [line for name in wanted for line in metadata.requires(name) or []]
         found = [each for each in map(Requirement, lines) if not _idle(each)]
-        wanted = {canonicalize_name(each.name) for each in found} - needed
+        wanted = {str(canonicalize_name(each.name)) for each in found} - needed
     locked = runtime(LOCK)
     assert needed <= locked.keys()
     developers = {Requirement(line).name for line in project["dependency-groups"]["dev"]}
