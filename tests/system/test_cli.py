@@ -52,6 +52,17 @@ NO_CURSOR, CURSOR = "\x1b[?25l", "\x1b[?25h"
 COLOUR = re.compile(r"\x1b\[(\d;)*3\d")
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C reach what is started, even if the tests run in the background, and ignore it.
+
+    What a process ignores its children ignore; what it has a handler for they do not.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Terminal:
     """The command line with the settings of a cluster."""
 
