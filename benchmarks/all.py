@@ -70,7 +70,7 @@ class Target:
 TARGETS = (
     Target("10,000 at one moment, Ronin", least=0.6, ratio=True),
     Target("64 connections, Ronin, flush +2 ms against the plain UPDATE", least=5, ratio=True),
-    Target("drain, Ronin, RONIN_MAX_CONCURRENCY=50", least=0.7, ratio=True),
+    Target("drain, Ronin, RONIN_MAX_CONCURRENCY=200", least=0.7, ratio=True),
     Target("POST /tasks, 64 connections", least=0.4, ratio=True),
     Target("POST /tasks/batch of 10,000", least=90_000),
     Target("a task after its commit, idle cluster, p50", most=2),

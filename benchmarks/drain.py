@@ -28,8 +28,8 @@ from tests.system.facts import database, rows
 from tests.system.gunicorns import Instance, gunicorn, job_module, server_of
 
 WORKERS = 5
-BATCHING = {"RONIN_MAX_CONCURRENCY": "50"}
-"""As many as the bare loop and PgQueuer's and Graphile's batches have."""
+BATCHING = ("50", "200")
+"""RONIN_MAX_CONCURRENCY: the batch of the bare loop, and what is best for tasks that do nothing."""
 _MODULE = """
 from cluster import task
 
@@ -73,9 +73,11 @@ def measure(server: str, folder: Path, tasks: int, rounds: int, others: list[Pee
                 "the bare loops",
             )
         )
-    for name, settings in (("Ronin", {}), ("Ronin, RONIN_MAX_CONCURRENCY=50", BATCHING)):
+    for slots in ("", *BATCHING):
+        settings = {"RONIN_MAX_CONCURRENCY": slots} if slots else {}
         with service(server, folder, settings) as (instance, url):
             rates = [tasks / drained(instance, url, tasks) for _ in range(rounds)]
+        name = f"Ronin, RONIN_MAX_CONCURRENCY={slots}" if slots else "Ronin"
         say(Figure(f"drain, {name}", median(rates), "tasks/s", loop, "the bare loops"))
     for peer in others:
         with database(server) as url:
