@@ -10,8 +10,10 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 import falcon
+import psycopg
 
 from cluster import shown as contract
+from cluster import tracing
 from cluster.database import Pool
 from cluster.job import Catalogue
 from cluster.nudge import nudge
@@ -20,6 +22,7 @@ from webapp import answers, bodies, examples, idempotency, new_tasks, openapi, p
 from webapp.access import actor
 from webapp.openapi import Answer, describes
 from webapp.problems import Problem
+from webapp.together import Connection, Together
 
 _PAGE, _LARGEST_PAGE = 100, 1000
 _BATCH_BYTES = 8 * 1024 * 1024
@@ -41,6 +44,7 @@ class Tasks:
         self._pool = pool
         self._catalogue = catalogue
         self._posted = posted
+        self._posts = Together(pool, _enqueue_together)
 
     @describes(
         "tasks",
@@ -122,9 +126,19 @@ class Tasks:
                 reason = "the header Idempotency-Key says something else"
                 raise bodies.invalid([("idempotency_key", reason)])
             task.idempotency_key = key
-        (made,) = enqueue(self._pool, [new_tasks.asked(self._catalogue, task)], self._posted)
+        made = self._enqueue(new_tasks.asked(self._catalogue, task))
         response.location = f"/tasks/{made.id}"
         bodies.answer(response, {"task_id": made.id}, falcon.HTTP_201)
+
+    def _enqueue(self, asked: dict[str, Any]) -> tasks.Made:
+        """Store a task: with others that come at the same time, unless it has a key or a trace."""
+        if asked.get("idempotency_key") is not None or tracing.configured():
+            return enqueue(self._pool, [asked], self._posted)[0]
+        made = self._posts.do(None, asked)
+        if isinstance(made, psycopg.Error):
+            raise made
+        _wake_for([asked], self._posted)
+        return made
 
 
 class TaskBatch:
@@ -314,6 +328,18 @@ def enqueue(
         made = tasks.enqueue_many(pool, asked, by)
     _wake_for(asked, posted)
     return made
+
+
+def _enqueue_together(
+    connection: Connection, _key: None, asked: Sequence[dict[str, Any]]
+) -> list[tasks.Made | psycopg.Error]:
+    """Store tasks that have nothing to do with each other; in place of one that can't be, why."""
+    try:
+        return [*tasks.enqueue_keyless(connection, asked)]
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        if len(asked) == 1:
+            return [error]
+        return [each for task in asked for each in _enqueue_together(connection, None, [task])]
 
 
 def _wake_for(asked: Sequence[Mapping[str, Any]], posted: threading.Condition) -> None:

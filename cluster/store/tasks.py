@@ -74,16 +74,13 @@ def enqueue_many(
         KeyReusedError: a key belongs to a different request.
     """
     keyed = _keyed(tasks)
-    query: LiteralString
-    if keyed:
-        query, given = "SELECT id, verdict FROM enqueue_many(%s)", json(tasks)
-    elif len(tasks) == 1:
-        query, given = _ONE, json(tasks[0])
-    else:
-        query, given = "SELECT id, 'new' FROM enqueue_keyless(%s) AS id", json(_columns(tasks))
     # Only a key can be a reason to take it back; and a transaction costs two round trips more.
     with _enqueuing(pool, tasks, whole=keyed or by is not None) as connection:
-        found = [Made(*row) for row in connection.execute(query, (given,))]
+        if keyed:
+            query = "SELECT id, verdict FROM enqueue_many(%s)"
+            found = [Made(*row) for row in connection.execute(query, (json(tasks),))]
+        else:
+            found = enqueue_keyless(connection, tasks)
         for place, each in enumerate(found):
             if each.verdict == "key_reused":
                 raise KeyReusedError(place)
@@ -91,6 +88,16 @@ def enqueue_many(
                 named = {key: tasks[place].get(key) for key in ("kind", "name")}
                 actions.record(connection, by, "create", f"run:{each.id}", **named)
     return found
+
+
+def enqueue_keyless(connection: Connection[Any], tasks: Sequence[Mapping[str, Any]]) -> list[Made]:
+    """Enqueue tasks without keys on a connection, by one statement; return them in their order."""
+    if len(tasks) == 1:
+        made = connection.execute(_ONE, (json(tasks[0]),))
+    else:
+        query = "SELECT id, 'new' FROM enqueue_keyless(%s) AS id"
+        made = connection.execute(query, (json(_columns(tasks)),))
+    return [Made(*row) for row in made]
 
 
 def enqueue_batch(pool: Pool, tasks: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cluster.database import Pool
 from cluster.nudge import nudge
 from cluster.store import tasks
-from tests.integration.builders import TaskWeb, a_kind, execute, query, value
+from tests.integration.builders import TaskWeb, a_kind, execute, query, together, value
+from webapp.tasks import _enqueue_together
 
 LATER = "2030-01-01T00:00:00Z"
 TASKS: dict[str, dict[str, Any]] = {
@@ -90,6 +91,34 @@ def test_a_task_is_stored_the_same_alone_and_in_a_batch_with_and_without_keys(
     forget(pool)
     assert web.post("/tasks/batch", [*bodies[:-1], keyed[-1]]).status == 201
     assert rows(pool) == alone
+
+
+def test_tasks_that_meet_are_stored_together_and_each_is_told_its_own(
+    web: TaskWeb, pool: Pool
+) -> None:
+    def post(number: int) -> list[tuple[str, str]]:
+        names = [f"{number}-{place}" for place in range(20)]
+        return [(web.task(name=name).body["task_id"], name) for name in names]
+
+    told = [each for some in together(12, post) for each in some]
+    assert sorted(told) == sorted(query(pool, "SELECT id::text, name FROM run"))
+    assert value(pool, "SELECT count(DISTINCT xmin::text) FROM run") < len(told)
+
+
+def test_what_cant_be_stored_spoils_nothing_for_those_that_came_with_it(
+    web: TaskWeb, pool: Pool
+) -> None:
+    good: dict[str, Any] = {"name": "good", "kind": "work", "args": {}}
+    with pool.connection() as connection:
+        asked = [good, {**good, "priority": 10**6}, {**good, "name": "too"}]
+        made = _enqueue_together(connection, None, asked)
+    assert [type(each) for each in made] == [
+        tasks.Made,
+        psycopg.errors.NumericValueOutOfRange,
+        tasks.Made,
+    ]
+    assert query(pool, "SELECT name FROM run ORDER BY id") == [("good",), ("too",)]
+    assert web.get("/tasks").status == 200
 
 
 @pytest.mark.parametrize("name", TASKS)

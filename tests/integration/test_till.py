@@ -65,7 +65,7 @@ def one_by_one(balance: int, asked: list[int]) -> list[Verdict]:
 
 def lines(till: Till) -> dict[int, list[Any]]:
     """Return who stands in line, by user; without an entry, no group is under way."""
-    return cast(dict[int, list[Any]], till._lines)  # noqa: SLF001 - nothing else tells
+    return cast(dict[int, list[Any]], till._changes._lines)  # noqa: SLF001 - nothing else tells
 
 
 def postings(pool: Pool, user: int) -> list[tuple[int, int]]:
