@@ -120,7 +120,8 @@ def test_an_unknown_field_is_refused_by_name(web: Web, shared: Pool, field: str)
     before = stored(shared)
     answers = [post(web, f'{{"amount": 1, "{field}": 1}}'), patch(web, f'{{"{field}": true}}')]
     assert all(a.status in REFUSED and a.problem == "invalid-field" for a in answers)
-    assert all(json.loads(f'"{field}"') in a.body["detail"] for a in answers)
+    name = json.loads(f'"{field}"')[:200]  # no more of it: two hundred say which one is meant
+    assert all(name in a.body["detail"] for a in answers)
     assert stored(shared) == before
 
 
