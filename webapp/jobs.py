@@ -222,7 +222,9 @@ def run_now(pool: Pool, name: str, by: str) -> UUID:
     try:
         run = due.now(pool, _job(pool, name), by)
     except due.NotNowError as error:
-        raise Problem(409, f"job-{error.state}", f"{error}.") from error
+        if error.state == "paused":
+            raise Problem(409, "job-paused", f"{error}.") from error
+        raise Problem(409, "job-running", f"{error}.") from error
     nudge.set()
     return run
 
