@@ -47,7 +47,6 @@ def on_starting(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """After the fork, with the application loaded: the job thread."""
-    gc.collect()
     gc.freeze()  # what is loaded stays; to look through it again takes 55 ms of a request each time
     worker.jobs = boot.job_side(settings, worker)
     worker.jobs.start()
