@@ -386,6 +386,7 @@ class Worker:
             self._log.warning("trouble with the database", reason=reason, tries=self._failures + 1)
         self._failures += 1
         self._beat_at = -math.inf  # first thing: the answer to a claim may have been lost
+        self._place = None  # and this may be another server: look at all of it
         if time.monotonic() - self._beaten_at > self._lease * _TRUSTED:
             self._runner.stop("interrupted")
         if self._failures % 2:
