@@ -83,3 +83,18 @@ DEVICES = {"desktop": DESKTOP, "phone": PHONE}
 def note(text: str) -> None:
     """Print what was measured, for who looks with `pytest -s`."""
     sys.stdout.write(f"{text}\n")
+
+
+def loaded(page: Page) -> dict[str, int]:
+    """Return the bytes of each body that a page has loaded, as the browser counts them.
+
+    Asked of the page, since what a driver hears of a request may come after the page is there.
+    """
+    sizes: dict[str, int] = page.evaluate(LOADED)
+    return sizes
+
+
+LOADED = """() => Object.fromEntries(
+    ['navigation', 'resource'].flatMap(type => performance.getEntriesByType(type))
+        .map(entry => [entry.name, entry.encodedBodySize])
+)"""

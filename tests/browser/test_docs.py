@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.own import DEVICES, Fit, Visit
+from tests.browser.own import DEVICES, Fit, Visit, loaded
 from tests.browser.watching import Watch
 from tests.system.gunicorns import Instance
 
@@ -88,8 +88,6 @@ def test_documentation_is_for_everybody(visit: Visit, fit: Fit, device: str) -> 
 
 def test_documentation_is_light(page: Page) -> None:
     """All of it together weighs less than a photograph."""
-    sizes: list[int] = []
-    page.on("requestfinished", lambda request: sizes.append(request.sizes()["responseBodySize"]))
     page.goto("/docs", wait_until="load")
 
-    assert 0 < sum(sizes) < WEIGHT, sizes
+    assert 0 < sum(loaded(page).values()) < WEIGHT

@@ -2,9 +2,9 @@
 
 import re
 
-from playwright.sync_api import Locator, Page, Request, expect
+from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.own import Visit, note
+from tests.browser.own import Visit, loaded, note
 from tests.browser.places import post
 from tests.browser.watching import Watch
 from tests.eventually import eventually
@@ -35,11 +35,9 @@ def test_live_page_shows_every_job_without_a_script(visit: Visit, service: Insta
 
 def test_live_page_is_light_and_quick(page: Page) -> None:
     """All that is loaded together weighs less than one photograph, and is seen at once."""
-    loaded: dict[str, Request] = {}
-    page.on("requestfinished", lambda request: loaded.update({request.url: request}))
     page.goto("/", wait_until="load")
     paint = page.evaluate(FIRST_PAINT)
-    sizes = {url: request.sizes()["responseBodySize"] for url, request in loaded.items()}
+    sizes = loaded(page)
     note(f"first paint {paint:.0f} ms, {sum(sizes.values())} bytes in {len(sizes)} requests")
 
     assert len(sizes) >= 3, "the page, its style, its script"
