@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     remote_url: str | None = Field(None, validation_alias="RONIN_URL")
     """Where a remote worker finds the service; this host's own when it is not set."""
 
+    posts_per_minute: int = Field(0, validation_alias="RONIN_POSTS_PER_MINUTE", ge=0, le=10**9)
+    """Tasks that one client may post in a minute; 0: any number."""
+
     retention_days: int = Field(30, validation_alias="RONIN_RETENTION_DAYS", ge=1, le=36500)
     """Whole days that history is kept."""
 

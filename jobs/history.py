@@ -55,6 +55,7 @@ def drop(run: Run) -> None:
             {"d": days},
         )
         query(run, OLD_ACTIONS, {"d": days})
+        query(run, "DELETE FROM quota WHERE until < now() RETURNING 1")
         keys += drop_keys(run)
         chunks += drop_lines(run, days)
     found(run, days_dropped=dropped, keys_dropped=keys, log_chunks_dropped=chunks)

@@ -32,6 +32,7 @@ from webapp.pages.live import Live
 from webapp.pages.run import RunPage
 from webapp.pages.tasks import TasksPage
 from webapp.parameters import TaskId
+from webapp.quota import Quota
 from webapp.remote import TaskClaims, TaskComplete, TaskFail, TaskHeartbeat, TaskRelease
 from webapp.runs import Run, RunCancel
 from webapp.sessions import Sessions
@@ -50,7 +51,8 @@ def create() -> App:
     url = boot.database_url(loaded)
     pool = database.pool(url, "ronin http", size=8, spare=2, patience=_PATIENCE)
     pool.open()
-    return routes(pool, catalogue, loaded.lease_seconds, loaded.doors)
+    quota = Quota(pool, loaded.posts_per_minute)
+    return routes(pool, catalogue, loaded.lease_seconds, loaded.doors, quota)
 
 
 def routes(
@@ -58,6 +60,7 @@ def routes(
     catalogue: Catalogue = catalogue,
     lease_seconds: float = 15,
     tokens: Sequence[Token] = (),
+    quota: Quota | None = None,
 ) -> App:
     """Return the application over a pool.
 
@@ -66,6 +69,7 @@ def routes(
         catalogue: the kinds of tasks that may be asked for.
         lease_seconds: of a remote worker's claim.
         tokens: who may come in; without any, whoever can reach it.
+        quota: of what a client may post; without one, anything.
     """
     sessions = Sessions(tokens)
     router = openapi.Router()
@@ -89,9 +93,10 @@ def routes(
     app.add_route("/jobs/{name}/history", JobHistory(pool))
     app.add_route("/jobs/{name}/preview", JobPreview(pool))
     posted = threading.Condition()
+    quota = quota or Quota(pool, 0)
     task = "/tasks/{task:task}"
-    app.add_route("/tasks", Tasks(pool, catalogue, posted))
-    app.add_route("/tasks/batch", TaskBatch(pool, catalogue, posted))
+    app.add_route("/tasks", Tasks(pool, catalogue, posted, quota))
+    app.add_route("/tasks/batch", TaskBatch(pool, catalogue, posted, quota))
     app.add_route("/tasks/claim", TaskClaims(pool, catalogue, posted, lease_seconds))
     app.add_route(task, Task(pool))
     app.add_route(f"{task}/attempts", TaskAttempts(pool))

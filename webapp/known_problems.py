@@ -154,6 +154,11 @@ KNOWN: Mapping[str, Known] = {
         "The token is not that of the attempt under way; nothing was changed.",
         "The token is not that of the attempt under way. Nothing was changed; stop the task.",
     ),
+    "too-many-tasks": Known(
+        429,
+        "The client has posted as many tasks as it may in a minute.",
+        "A client may post 600 tasks in a minute. Nothing was stored.",
+    ),
     "busy": Known(503, "Other batches are being read.", "Other batches are being read; try again."),
 }
 

@@ -22,6 +22,7 @@ from webapp import answers, bodies, examples, idempotency, new_tasks, openapi, p
 from webapp.access import actor
 from webapp.openapi import Answer, describes
 from webapp.problems import Problem
+from webapp.quota import Quota
 from webapp.together import Connection, Together
 
 _PAGE, _LARGEST_PAGE = 100, 1000
@@ -40,10 +41,13 @@ shown = contract.task
 class Tasks:
     """`/tasks`: all tasks, newest first; and a new one."""
 
-    def __init__(self, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:
+    def __init__(
+        self, pool: Pool, catalogue: Catalogue, posted: threading.Condition, quota: Quota
+    ) -> None:
         self._pool = pool
         self._catalogue = catalogue
         self._posted = posted
+        self._quota = quota
         self._posts = Together(pool, _enqueue_together)
 
     @describes(
@@ -91,7 +95,7 @@ class Tasks:
         {201: Answer("It is stored.", answers.TaskMade, examples.TASK_MADE, headers=("Location",))},
         problems=(
             *("invalid-json", "invalid-idempotency-key", "invalid-field"),
-            "idempotency-key-reused",
+            *("idempotency-key-reused", "too-many-tasks"),
         ),
         parameters=(openapi.IDEMPOTENCY_KEY,),
         body=new_tasks.NewTask,
@@ -117,7 +121,8 @@ class Tasks:
         The answer comes once it is stored; the same key gives the same task again.
 
         Raises:
-            Problem: 400 no JSON, 422 a field is wrong or the key belongs to another request.
+            Problem: 400 no JSON, 422 a field is wrong or the key belongs to another request,
+                429 the client has posted too many.
         """
         key = idempotency.key(request)
         task = bodies.read(request, new_tasks.NewTask)
@@ -126,7 +131,9 @@ class Tasks:
                 reason = "the header Idempotency-Key says something else"
                 raise bodies.invalid([("idempotency_key", reason)])
             task.idempotency_key = key
-        made = self._enqueue(new_tasks.asked(self._catalogue, task))
+        asked = new_tasks.asked(self._catalogue, task)
+        self._quota.take(request, 1)
+        made = self._enqueue(asked)
         response.location = f"/tasks/{made.id}"
         bodies.answer(response, {"task_id": made.id}, falcon.HTTP_201)
 
@@ -146,16 +153,21 @@ class TaskBatch:
 
     body_limit = _BATCH_BYTES
 
-    def __init__(self, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:
+    def __init__(
+        self, pool: Pool, catalogue: Catalogue, posted: threading.Condition, quota: Quota
+    ) -> None:
         self._pool = pool
         self._catalogue = catalogue
         self._posted = posted
+        self._quota = quota
         self._arriving = threading.BoundedSemaphore(_ARRIVING)
 
     @describes(
         "tasks",
         {201: Answer("In their order.", list[answers.TaskMade], [examples.TASK_MADE])},
-        problems=("invalid-json", "invalid-field", "idempotency-key-reused", "busy"),
+        problems=(
+            *("invalid-json", "invalid-field", "idempotency-key-reused", "too-many-tasks", "busy"),
+        ),
         body=new_tasks.Batch,
         examples={
             "Two": [{"name": "a", "processing_time": 1}, {"name": "b", "processing_time": 1}],
@@ -168,7 +180,8 @@ class TaskBatch:
         A body may have 8 MiB here.
 
         Raises:
-            Problem: 400 no JSON, 422 a field of a task is wrong, 503 too many batches at once.
+            Problem: 400 no JSON, 422 a field of a task is wrong, 429 the client has posted too
+                many, 503 too many batches at once.
         """
         if not self._arriving.acquire(blocking=False):
             problem = Problem(503, "busy", "Other batches are being read; try again.")
@@ -179,6 +192,7 @@ class TaskBatch:
         finally:
             self._arriving.release()
         asked = new_tasks.batch(self._catalogue, data)
+        self._quota.take(request, len(asked))
         with _keys_named():
             made = tasks.enqueue_batch(self._pool, asked)
         _wake_for(asked, self._posted)
