@@ -48,6 +48,9 @@ ONE_PLAN = {
 Planned once (a claim takes 0.4 ms in place of 1.3), and the same whatever the statistics of a
 queue say, which is empty one minute and holds a million rows the next."""
 
+_WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
+"""The function of PostgreSQL that says so when a commit's wait for a standby was cancelled."""
+
 
 class Impatient(Connection[TupleRow]):
     """A connection that waits for an answer for a limited time, then gives itself up.
@@ -55,23 +58,45 @@ class Impatient(Connection[TupleRow]):
     The server's `statement_timeout` can't tell us anything when the server, or a pooler between
     us, is silent; nor does TCP notice, as long as somebody acknowledges what we send.
 
+    Nor does it take a commit for safe that a standby should have confirmed, and whose wait
+    somebody has cancelled (`pg_cancel_backend`): PostgreSQL reports success, and a warning.
+
     Attributes:
         patience: seconds; None waits for ever.
     """
 
     patience: float | None = None
+    _unconfirmed = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_notice_handler(self._heed)
+
+    def _heed(self, notice: psycopg.errors.Diagnostic) -> None:
+        # It has no SQLSTATE of its own, and its text is in the server's language.
+        self._unconfirmed = self._unconfirmed or notice.source_function == _WAIT_FOR_STANDBY
 
     def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait as psycopg does.
 
         Raises:
-            psycopg.OperationalError: no answer came in time; nobody knows what was done.
+            psycopg.OperationalError: no answer came in time, or the standby's word did not;
+                nobody knows what was done, or will last.
         """
         try:
-            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+            answer = super().wait(gen, interval, self.patience if timeout is None else timeout)
         except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - it has no public name
             self.close()
             raise psycopg.OperationalError("the database did not answer in time") from error
+        except psycopg.errors.ReadOnlySqlTransaction:
+            # Behind a pooler a session outlives the server's being the primary; a new one does not
+            # begin at a server that only reads.
+            self.close()
+            raise
+        if self._unconfirmed:
+            self._unconfirmed = False
+            raise psycopg.OperationalError("no standby has confirmed the change")
+        return answer
 
 
 def conninfo(url: str, name: str, **session: str) -> str:
