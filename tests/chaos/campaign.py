@@ -15,7 +15,7 @@ from cluster.migrate import migrate
 from tests.chaos import nemesis
 from tests.chaos.case import Case, Violation
 from tests.chaos.diary import Diary
-from tests.chaos.fleet import WORKERS, Fleet, fleet
+from tests.chaos.fleet import WORKERS, Harbour, fleet
 from tests.chaos.judge import judge
 from tests.chaos.loads import ACCOUNT, Loads
 from tests.chaos.plan import Fault
@@ -50,7 +50,7 @@ def campaign(faults: Sequence[Fault], seed: int, tree: Path = ROOT) -> Verdict:
     folder = Path(tempfile.mkdtemp(prefix="ronin-chaos-run-"))
     folder.chmod(0o755)
     with server(folder / "postgres.log") as database:
-        _prepare(database)
+        prepare(database.url)
         diary = Diary(database.url, folder)
         diary.say(f"logs and diary: {folder}")
         with fleet(database, diary, folder, tree) as started:
@@ -60,7 +60,7 @@ def campaign(faults: Sequence[Fault], seed: int, tree: Path = ROOT) -> Verdict:
             with loads.running():
                 nemesis.unleash(started, diary, faults, seed)
             diary.say("the faults are over; waiting for quiet")
-            found += _liveness(started)
+            found += liveness(started)
             case = Case(
                 database.url,
                 diary,
@@ -71,16 +71,17 @@ def campaign(faults: Sequence[Fault], seed: int, tree: Path = ROOT) -> Verdict:
             )
             found += judge(case)
             if found:
-                _keep(database, folder)
-            summary = [*_summary(case, loads), *case.notes]
-            found += _remains(started)
-    return Verdict(found, summary, folder)
+                keep(database.url, folder)
+            told = [*summary(case, loads), *case.notes]
+            found += remains(started)
+    return Verdict(found, told, folder)
 
 
-def _prepare(database: Server) -> None:
-    migrate(database.url)
-    rows(database.url, SCHEMA)
-    rows(database.url, "INSERT INTO users (id, balance) VALUES (%(user)s, 0)", user=ACCOUNT)
+def prepare(url: str) -> None:
+    """Make the tables of the product and of the suite, and the account of its clients."""
+    migrate(url)
+    rows(url, SCHEMA)
+    rows(url, "INSERT INTO users (id, balance) VALUES (%(user)s, 0)", user=ACCOUNT)
 
 
 def _evenness(database: Server) -> list[Violation]:
@@ -91,9 +92,9 @@ def _evenness(database: Server) -> list[Violation]:
     return [Violation("Two workers of a fresh cluster differ by one job at most.", str(found))]
 
 
-def _liveness(started: Fleet) -> list[Violation]:
+def liveness(started: Harbour) -> list[Violation]:
     """Check that all comes right by itself: every task ends, every job goes on."""
-    url = started.server.url
+    url = started.diary.url
     since = started.diary.now()
 
     def undone() -> list[Row]:
@@ -116,7 +117,7 @@ _UNDONE: LiteralString = """
 """Tasks that are not over, and jobs that have not run since."""
 
 
-def _remains(started: Fleet) -> list[Violation]:
+def remains(started: Harbour) -> list[Violation]:
     """End the fleet in order; check that no process and no session is left."""
     started.leave()
     found = []
@@ -129,16 +130,16 @@ def _remains(started: Fleet) -> list[Violation]:
         SELECT application_name, state FROM pg_stat_activity WHERE application_name LIKE 'ronin%%'
         """
     try:
-        eventually(lambda: not rows(started.server.url, sessions), within=20)
+        eventually(lambda: not rows(started.diary.url, sessions), within=20)
     except AssertionError:
-        open_ones = rows(started.server.url, sessions)
+        open_ones = rows(started.diary.url, sessions)
         found.append(Violation("No session is left after an orderly end.", str(open_ones)))
     return found
 
 
-def _keep(database: Server, folder: Path) -> None:
+def keep(url: str, folder: Path) -> None:
     """Keep the tables of evidence as CSV."""
-    with psycopg.connect(database.url) as connection:
+    with psycopg.connect(url) as connection:
         for table in ("history", "run", "worker", "counted", "body", "suicide", "ledger"):
             query = sql.SQL("COPY (SELECT * FROM {}) TO STDOUT CSV HEADER")
             with (
@@ -148,7 +149,8 @@ def _keep(database: Server, folder: Path) -> None:
                 file.writelines(lines)
 
 
-def _summary(case: Case, loads: Loads) -> list[str]:
+def summary(case: Case, loads: Loads) -> list[str]:
+    """Return the counts of a run, a line each."""
     statuses = Counter(answer.status for answer in loads.answers)
     kinds = Counter(wish.kind for wish in loads.tasks)
     counts = {

@@ -99,53 +99,28 @@ def _replaces(child: psutil.Process, master: psutil.Process) -> bool:
         return False
 
 
-class Fleet:
-    """All instances, and what stands between them and the database.
+class Harbour:
+    """All instances that there are and were, wherever their database is.
 
     Attributes:
-        server: the database's.
         diary: what is done to them.
-        proxies: between the berths `first` and `second` and the server.
         berths: by name.
-        cable: of the third, if there is one.
     """
 
-    def __init__(self, server: Server, diary: Diary, folder: Path, tree: Path) -> None:
-        self.server = server
+    def __init__(self, diary: Diary) -> None:
         self.diary = diary
-        self.proxies: dict[str, Proxy] = {}
         self.berths: dict[str, Berth] = {}
-        self.cable: Cable | None = None
-        self._folder = folder
-        self._tree = tree
         self._stack = ExitStack()
 
-    def start(self) -> None:
-        """Start the two that serve; the second has a clock that jumps."""
-        for name in ("first", JUMPING):
-            env = {"PYTHONPATH": str(JUMPING_CLOCK)} if name == JUMPING else {}
-            socket = f"{self.server.folder}/pg/.s.PGSQL.{self.server.port}"
-            proxy = self.proxies[name] = self._stack.enter_context(Proxy(socket))
-            url = self.server.url_at("127.0.0.1", proxy.port)
-            self._moor(name, Berth(url, self._folder, self._tree, env=env))
-
-    def start_third(self) -> None:
-        """Start the one behind a cable, where the machine lets us lay one."""
-        if not can_unplug():
-            return
-        self.cable = self._stack.enter_context(cable())
-        command = ("ip", "netns", "exec", self.cable.name, *GUNICORN)
-        url = self.server.url_at(self.cable.our_address, self.server.port)
-        self._moor("third", Berth(url, self._folder, self._tree, command=command))
-
-    def _moor(self, name: str, berth: Berth) -> None:
+    def moor(self, name: str, berth: Berth) -> None:
+        """Take a berth in, whose instances end with the others."""
         self.berths[name] = berth
         self._stack.callback(berth.end)
 
     @property
     def serving(self) -> list[Instance]:
         """The instances that answer HTTP now, or should."""
-        return [self.berths[name].instance for name in self.proxies]
+        return [berth.instance for berth in self.berths.values()]
 
     @property
     def everybody(self) -> list[Instance]:
@@ -172,6 +147,47 @@ class Fleet:
     def end(self) -> None:
         """End all by force."""
         self._stack.close()
+
+
+class Fleet(Harbour):
+    """All instances of a campaign, and what stands between them and the database.
+
+    Attributes:
+        server: the database's.
+        proxies: between the berths `first` and `second` and the server.
+        cable: of the third, if there is one.
+    """
+
+    def __init__(self, server: Server, diary: Diary, folder: Path, tree: Path) -> None:
+        super().__init__(diary)
+        self.server = server
+        self.proxies: dict[str, Proxy] = {}
+        self.cable: Cable | None = None
+        self._folder = folder
+        self._tree = tree
+
+    def start(self) -> None:
+        """Start the two that serve; the second has a clock that jumps."""
+        for name in ("first", JUMPING):
+            env = {"PYTHONPATH": str(JUMPING_CLOCK)} if name == JUMPING else {}
+            socket = f"{self.server.folder}/pg/.s.PGSQL.{self.server.port}"
+            proxy = self.proxies[name] = self._stack.enter_context(Proxy(socket))
+            url = self.server.url_at("127.0.0.1", proxy.port)
+            self.moor(name, Berth(url, self._folder, self._tree, env=env))
+
+    def start_third(self) -> None:
+        """Start the one behind a cable, where the machine lets us lay one."""
+        if not can_unplug():
+            return
+        self.cable = self._stack.enter_context(cable())
+        command = ("ip", "netns", "exec", self.cable.name, *GUNICORN)
+        url = self.server.url_at(self.cable.our_address, self.server.port)
+        self.moor("third", Berth(url, self._folder, self._tree, command=command))
+
+    @property
+    def serving(self) -> list[Instance]:
+        """The instances that answer HTTP now, or should."""
+        return [self.berths[name].instance for name in self.proxies]
 
 
 @contextmanager

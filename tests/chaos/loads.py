@@ -4,7 +4,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +15,7 @@ import httpx
 import psycopg
 
 from tests.chaos.diary import STILL_SECONDS
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import Harbour
 
 ACCOUNT = 2
 FAR_TOO_MUCH = 10**12
@@ -23,6 +23,8 @@ CLIENT_PATIENCE_SECONDS = 20
 _TRIES = 4
 _SLOT = 0.05
 """Seconds that a client rests between two wishes."""
+KINDS: Mapping[str, float] = {"count": 20, "long": 3, "flaky": 5, "poison": 0.15}
+"""Of tasks that are asked for, and how often in proportion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,17 @@ class Loads:
 
     Attributes:
         fleet: whom they ask.
+        kinds: of tasks, see `KINDS`.
         changes: wishes for changes of the balance.
         tasks: wishes for tasks.
         answers: all of them, those of readers too.
         samples: what the observer saw that must not be.
         looks: how often the observer looked.
+        stop: set when they are to end.
     """
 
-    fleet: Fleet
+    fleet: Harbour
+    kinds: Mapping[str, float] = field(default_factory=lambda: KINDS)
     changes: list[Wish] = field(default_factory=list)
     tasks: list[Wish] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -86,28 +91,28 @@ class Loads:
     looks: int = 0
 
     def __post_init__(self) -> None:
-        self._stop = threading.Event()
+        self.stop = threading.Event()
         self._numbers = itertools.count(1)
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Let all of them work for the block."""
         clients = [self._change, self._change, self._change, self._ask, self._ask, self._read]
-        loops = [*(self._client(each) for each in clients), self._observe]
+        loops = [*(self._client(each) for each in clients), self.observe]
         threads = [threading.Thread(target=each, daemon=True) for each in loops]
         for thread in threads:
             thread.start()
         try:
             yield
         finally:
-            self._stop.set()
+            self.stop.set()
             for thread in threads:
                 thread.join(10 * CLIENT_PATIENCE_SECONDS)
 
     def _client(self, act: Callable[[httpx.Client], None]) -> Callable[[], None]:
         def loop() -> None:
             with httpx.Client(timeout=CLIENT_PATIENCE_SECONDS) as http:
-                while not self._stop.wait(_SLOT):
+                while not self.stop.wait(_SLOT):
                     act(http)
 
         return loop
@@ -126,8 +131,7 @@ class Loads:
 
     def _ask(self, http: httpx.Client) -> None:
         """Ask for a task of some kind, and call some of them off."""
-        kinds = {"count": 20, "long": 3, "flaky": 5, "poison": 0.15}
-        [kind] = random.choices(list(kinds), list(kinds.values()))
+        [kind] = random.choices(list(self.kinds), list(self.kinds.values()))
         wish = Wish(uuid4().hex, kind=kind)
         args = {"seconds": round(random.uniform(0.5, 6), 1)} if kind == "long" else {}
         self.tasks.append(wish)
@@ -136,24 +140,25 @@ class Loads:
         if wish.told(201) and random.random() < 0.1:
             wish.cancelled = True
             task = wish.told(201)[0].body["task_id"]
-            wish.answers.append(self._send(http, "DELETE", f"/tasks/{task}"))
+            wish.answers.append(self.send(http, "DELETE", f"/tasks/{task}"))
 
     def _read(self, http: httpx.Client) -> None:
         for path in ("/jobs", "/tasks?limit=20", f"/users/{ACCOUNT}", "/workers"):
-            self._send(http, "GET", path)
+            self.send(http, "GET", path)
 
     def _insist(
         self, http: httpx.Client, wish: Wish, path: str, body: Any, over: tuple[int, ...]
     ) -> None:
         """Send it until there is an answer that says how it stands, a few times at most."""
         for _ in range(_TRIES):
-            wish.answers.append(self._send(http, "POST", path, json=body, key=wish.key))
-            if wish.told(*over) or self._stop.wait(0.1):
+            wish.answers.append(self.send(http, "POST", path, json=body, key=wish.key))
+            if wish.told(*over) or self.stop.wait(0.1):
                 return
 
-    def _send(
+    def send(
         self, http: httpx.Client, method: str, path: str, *, json: Any = None, key: str = ""
     ) -> Answer:
+        """Send one request to one of those that serve; return and keep the answer."""
         instance = random.choice(self.fleet.serving)
         begun_at, begun = self.fleet.diary.now(), time.monotonic()
         status, media, body = 0, "", None
@@ -170,22 +175,22 @@ class Loads:
         self.answers.append(answer)
         return answer
 
-    def _observe(self) -> None:
+    def observe(self) -> None:
         """Look past all proxies for what must never be seen."""
-        while not self._stop.wait(_SLOT):
+        while not self.stop.wait(_SLOT):
             with (
                 suppress(psycopg.OperationalError),
-                psycopg.connect(self.fleet.server.url, autocommit=True) as connection,
+                psycopg.connect(self.fleet.diary.url, autocommit=True) as connection,
             ):
-                while not self._stop.wait(_SLOT):
+                while not self.stop.wait(_SLOT):
                     self.looks += 1
                     begun = time.monotonic()
-                    self.samples += [str(row) for row in connection.execute(_FORBIDDEN)]
+                    self.samples += [str(row) for row in connection.execute(FORBIDDEN)]
                     if (took := time.monotonic() - begun) > STILL_SECONDS:
                         self.fleet.diary.stood_still(took)
 
 
-_FORBIDDEN = """
+FORBIDDEN = """
     SELECT 'a negative balance', id::text, balance::text FROM users WHERE balance < 0
     UNION ALL
     SELECT 'idle in transaction', application_name, query FROM pg_stat_activity
