@@ -106,6 +106,12 @@ class Node:
         """Let PostgreSQL alone die (as `pg_ctl stop -m immediate` does)."""
         _signal(self._postmaster(), signal.SIGQUIT)
 
+    def orphan(self) -> None:
+        """Kill Patroni alone; nobody looks after its PostgreSQL."""
+        if self._process:
+            self._process.kill()
+            self._process.wait(30)
+
     def freeze(self) -> list[psutil.Process]:
         """Stop all of it (SIGSTOP), parents first; return what was stopped."""
         stopped: list[psutil.Process] = []

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.failover.losses import LOSSES
-from tests.failover.plan import LINGER, MODES, REST, plan
+from tests.failover.plan import LINGER, MODES, REST, USUAL, plan
 
 
 def test_same_seed_gives_the_same_plan_and_another_seed_another() -> None:
@@ -18,10 +18,10 @@ def test_a_shorter_plan_is_the_beginning_of_a_longer_one() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_each_mode_comes_before_any_comes_again(seed: int) -> None:
-    losses = plan(seed, 3 * len(MODES))
+    losses = plan(seed, 3 * len(USUAL))
     for turn in range(3):
-        of_turn = losses[turn * len(MODES) : (turn + 1) * len(MODES)]
-        assert {loss.mode for loss in of_turn} == set(MODES)
+        of_turn = losses[turn * len(USUAL) : (turn + 1) * len(USUAL)]
+        assert {loss.mode for loss in of_turn} == set(USUAL)
     assert all(REST[0] <= loss.rest <= REST[1] for loss in losses)
     assert all(LINGER[0] <= loss.linger <= LINGER[1] for loss in losses)
 
