@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.from-lock
 BROWSER := .venv/.browser
 
-.PHONY: help setup run test browser chaos failover bench check fix lock
+.PHONY: help setup run test browser chaos failover soak bench check fix lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ chaos: setup ## Break everything for a while: make chaos MINUTES=30 [SEED=…] [
 
 failover: setup ## Lose the primary under load (needs Patroni and etcd): make failover [PROMOTIONS=20]
 	@$(BIN)/python -m tests.failover --promotions $(or $(PROMOTIONS),20) $(SEED:%=--seed %)
+
+soak: setup ## Work under a steady load, and see whether anything grows: make soak HOURS=1
+	@$(BIN)/python -m benchmarks.soak --hours $(or $(HOURS),1) $(ARGS)
 
 bench: setup ## Measure everything, about an hour: make bench [ONLY=balance,drain] [QUICK=1]
 	@$(BIN)/python benchmarks/all.py $(ONLY:%=--only %) $(if $(QUICK),--quick)
