@@ -3,11 +3,14 @@
 - The main thread never waits for a client: it takes and gives what the kernel can at once.
 - A thread never works for a client that has not sent its whole request: the main thread
   collects the bytes, within a deadline, and hands them over when they are complete.
+- Nor does it wait for one that does not read: what the kernel does not take of an answer the main
+  thread sends, within the same time.
 
 A connection is in one place: with a thread, idle between two requests (`keepalived_conns`, as in
-gunicorn), or in `_waiting`, for its client to send a request or to close in time. Only the main
-thread moves it. What a request *is* stays the business of gunicorn's parser, which gets all bytes
-unchanged. Plain HTTP/1 only: TLS, HTTP/2 and the PROXY protocol are for a proxy in front.
+gunicorn), in `_waiting`, for its client to send a request or to close in time, or in `_sending`,
+for its client to read. Only the main thread moves it. What a request *is* stays the business of
+gunicorn's parser, which gets all bytes unchanged. Plain HTTP/1 only: TLS, HTTP/2 and the PROXY
+protocol are for a proxy in front.
 """
 
 import math
@@ -15,15 +18,17 @@ import socket
 import sys
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import takewhile
-from selectors import EVENT_READ
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from cluster.nudge import nudge
 from webapp.arrival import Arrival
+from webapp.departure import Line
 from webapp.refusal import Overheard, refusal
 
 RECEIVE_BYTES = 64 * 1024  # one read; most requests arrive in one
@@ -41,8 +46,8 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn ships no types
     def init(self) -> None:
         """Give the parser what the main thread has read. Each request calls it, in the thread.
 
-        A thread may still wait, but not for ever, to send more than the kernel can hold, or when
-        the application insists on reading a body that is too long.
+        A thread may still wait, but not for ever, when the application insists on reading a body
+        that is too long.
         """
         super().init()
         self.sock.settimeout(self.seconds)
@@ -67,12 +72,14 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn ships no types
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
     """gunicorn's ThreadWorker, which reads and closes without waiting."""
 
-    request_seconds = 10.0  # for a request to arrive, a thread to send, a client to close
+    request_seconds = 10.0  # for a request to arrive, a client to read its answer, or to close
     told_at = math.inf  # monotonic, when it began to stop
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._waiting: OrderedDict[Connection, None] = OrderedDict()  # the next deadline first
+        # Both with the next deadline first.
+        self._waiting: OrderedDict[Connection, None] = OrderedDict()
+        self._sending: OrderedDict[Connection, None] = OrderedDict()
 
     def init_process(self) -> None:
         """Work until the end. A worker that comes later does not end the service if it can't.
@@ -97,7 +104,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
     def _accept(self, listener: Any) -> None:
         sock, client = listener.accept()
         self.nr_conns += 1
-        self._await_request(Connection(self.cfg, sock, client, listener.getsockname()))
+        self._await_request(Connection(self.cfg, Line(sock), client, listener.getsockname()))
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """Begin with the next request of an idle connection."""
@@ -154,7 +161,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
         overheard = Overheard()
         super().handle_error(req, overheard, addr, exc)
         with suppress(OSError):
-            client.send(refusal(overheard.status))
+            client.sendall(refusal(overheard.status))
 
     def handle_request(self, req: Any, conn: Connection) -> bool:
         """Run the application, in the thread."""
@@ -165,7 +172,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
         try:
             keep = bool(super().handle_request(req, conn))
         except TimeoutError:
-            self.log.warning("Gave up on a client that does not read: %s", conn.client)
+            self.log.warning("Gave up on a client that does not send: %s", conn.client)
             return False
         conn.settled = conn.arrival.whole
         return keep
@@ -177,13 +184,28 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
     def finish_request(self, conn: Connection, fs: Any) -> None:
         """Take a connection back from its thread. `fs` is the thread's Future."""
         try:
-            keep = fs.result()
+            fs.result()
             conn.sock.setblocking(False)  # noqa: FBT003 - the socket's own signature
         except Exception:
             self.log.exception("Lost a connection")
             self._drop(conn)
             return
-        if not keep:
+        conn.timeout = time.monotonic() + self.request_seconds
+        self._send_on(conn, fs)
+
+    def _send_on(self, conn: Connection, fs: Any) -> None:
+        """Send what there is room for; when all is sent, wait for what comes next."""
+        try:
+            sent = conn.sock.send_on()
+        except OSError:
+            self._drop(conn)
+            return
+        if not sent:
+            self._sending[conn] = None
+            self._watch(conn, EVENT_WRITE, lambda: self._send_on(conn, fs))
+            return
+        self._unwait(conn)
+        if not fs.result():
             self._hang_up(conn)
         elif pipelined := conn.parser.unreader.take_buffered():
             self._await_request(conn, pipelined)
@@ -214,26 +236,34 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
         conn.timeout = time.monotonic() + seconds
         self._waiting[conn] = None
 
-    def _watch(self, conn: Connection) -> None:
+    def _watch(
+        self, conn: Connection, event: int = EVENT_READ, act: Callable[[], None] | None = None
+    ) -> None:
+        """Let the poller call, by default to read."""
         if not conn.watched:
             conn.watched = True
-            self.poller.register(conn.sock, EVENT_READ, lambda _client: self._read(conn))
+            call = act or (lambda: self._read(conn))
+            self.poller.register(conn.sock, event, lambda _client: call())
 
     def _unwait(self, conn: Connection) -> None:
         self._waiting.pop(conn, None)
+        self._sending.pop(conn, None)
         if conn.watched:
             conn.watched = False
             self.poller.unregister(conn.sock)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for events, but not beyond the next deadline."""
-        if self._waiting:
-            timeout = min(timeout, next(iter(self._waiting)).timeout - time.monotonic())
+        for waiting in filter(None, (self._waiting, self._sending)):
+            timeout = min(timeout, next(iter(waiting)).timeout - time.monotonic())
         super().wait_for_and_dispatch_events(max(timeout, 0.0))
 
     def murder_pending(self) -> None:
         """Part with clients whose time is over. Called after each round of events."""
         now = time.monotonic()
+        for conn in list(takewhile(lambda conn: conn.timeout <= now, self._sending)):
+            self.log.warning("Gave up on a client that does not read: %s", conn.client)
+            self._drop(conn)
         for conn in list(takewhile(lambda conn: conn.timeout <= now, self._waiting)):
             conn.settled = not self.alive  # a worker that stops does not wait once more
             if conn.leaving or not conn.arrival.received:

@@ -9,6 +9,8 @@ from webapp.gthread import Worker
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
+BIG = 64 * 1024 * 1024
+
 
 class Hasty(Worker):
     """Gives a client one second."""
@@ -32,6 +34,6 @@ def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable
         with open(body, "rb") as fifo:  # noqa: PTH123 - the name is bytes
             body = fifo.read()
     if environ["PATH_INFO"] == "/big":
-        body = bytes(64 * 1024 * 1024)
+        body = bytes(BIG)
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.eventually import eventually
+from tests.system.echo_app import BIG
 from tests.system.echo_server import HALF_BODY, HALF_HEAD, Serve, Server, request
 from webapp.arrival import BODY_LIMIT, HEAD_LIMIT
 
@@ -192,12 +193,52 @@ def test_expecting_client_with_too_much_is_not_invited(server: Server) -> None:
 
 
 def test_clients_that_do_not_read_hold_no_thread_for_ever(serve: Serve) -> None:
-    """Both threads send to somebody who does not listen, until the deadline."""
+    """Nor a descriptor: after the deadline they are given up."""
     server = serve("Hasty")
+    worker = server.worker
+    assert server.post(b"x").status == 200
+    before = worker.num_fds()
     for _ in range(4):
         server.client(request(b"", path="/big"))
     assert server.post(b"x").status == 200
     eventually(lambda: server.log.read_text().count("does not read") == 4)
+    eventually(lambda: worker.num_fds() <= before)
+
+
+def test_clients_that_do_not_read_hold_no_thread_at_all(serve: Serve) -> None:
+    """Ten of them, two threads, and a deadline beyond the test's; one of them pipelines."""
+    server = serve("Patient")
+    clients = [server.client(request(b"", path="/big")) for _ in range(9)]
+    clients.append(server.client(request(b"", path="/big") * 20))
+    assert {server.post(b"x").status for _ in range(50)} == {200}
+    poll = select.poll()
+    for client in clients:
+        poll.register(client.socket, select.POLLIN)
+    eventually(lambda: len(poll.poll(0)) == len(clients))
+
+
+def test_answer_is_whole_however_slowly_it_is_read(server: Server) -> None:
+    """What the thread could not send comes after it, and then the answers to what came since."""
+    client = server.client(request(b"", path="/big"))
+    assert server.post(b"x").status == 200
+    client.send(request(b"next") + request(b"last", "Connection: close"))
+    assert client.answer().body == bytes(BIG)
+    assert [client.answer().body for _ in range(2)] == [b"next", b"last"]
+    assert client.rest() == b""
+
+
+def test_client_that_reads_slowly_may_go(serve: Serve) -> None:
+    """In the middle of its answer, with a reset or without."""
+    server = serve("Patient")
+    worker = server.worker
+    assert server.post(b"x").status == 200
+    before = worker.num_fds()
+    for first in (request(b"", path="/big"), request(b"", path="/big") + HALF_BODY):
+        for _ in range(5):
+            client = server.client(first)
+            select.select([client.socket], [], [])
+            client.close()
+    eventually(lambda: worker.num_fds() <= before)
 
 
 def test_gone_clients_leave_nothing_behind(server: Server) -> None:

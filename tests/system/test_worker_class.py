@@ -1,6 +1,7 @@
 """The worker class told to end, to reload, or stuck: what becomes of requests under way."""
 
 import os
+import select
 import signal
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.eventually import eventually
+from tests.system.echo_app import BIG
 from tests.system.echo_server import HALF_BODY, HALF_HEAD, Answer, Client, Serve, Server, request
 
 pytestmark = pytest.mark.usefixtures("many_descriptors")
@@ -43,6 +45,18 @@ def test_term_finishes_the_request_under_way(serve: Serve, tmp_path: Path) -> No
     server.process.terminate()
     eventually(lambda: "Handling signal: term" in server.log.read_text())
     assert held.go()[::2] == (200, b"done")
+    assert server.process.wait(timeout=30) == 0
+
+
+def test_term_finishes_an_answer_that_is_read_slowly(serve: Serve) -> None:
+    """The rest of it is sent after the worker has been told."""
+    server = serve("Patient", "--graceful-timeout", "60")
+    client = server.client(request(b"", path="/big"))
+    select.select([client.socket], [], [])
+    assert server.post(b"x").status == 200
+    server.process.terminate()
+    eventually(lambda: "Handling signal: term" in server.log.read_text())
+    assert client.answer().body == bytes(BIG)
     assert server.process.wait(timeout=30) == 0
 
 
