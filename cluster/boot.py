@@ -28,6 +28,10 @@ from cluster.settings import Settings, load
 from cluster.store.guard import TokenGuard
 from cluster.worker import PATIENCE, Worker
 
+_ENGINE_CONNECTIONS = 1
+_JOB_CONNECTIONS = 4
+CONNECTIONS = 8 + _ENGINE_CONNECTIONS + _JOB_CONNECTIONS
+"""Connections of a worker at most: those of HTTP (webapp/app.py), the engine, and its jobs."""
 _APP_LOAD_ERROR = 4
 """gunicorn's exit status of a worker that can't load: the master halts, and does not respawn."""
 _RESERVE_SECONDS = 3.0
@@ -52,13 +56,48 @@ def prepare(settings: Settings, *, replaces_master: bool, hosts: Iterable[str]) 
     check_doors(settings, hosts)
     check_jobs(settings)
     try:
-        migrate.migrate(database_url(settings))
+        url = database_url(settings)
+        _check_pooler(url)
+        migrate.migrate(url)
+        _tell_of_database(url, settings)
     except embedded.EmbeddedPostgresError as error:
         raise SystemExit(f"ronin: {error}") from None
     except database.DatabaseUrlError as error:
         raise SystemExit(f"ronin: DATABASE_URL: {error}") from None
     except psycopg.Error as error:
         raise SystemExit(f"ronin: the migration failed: {error}") from error
+
+
+def _check_pooler(url: str) -> None:
+    """Find out that a pooler will never let us in; whatever else is wrong may pass.
+
+    Raises:
+        SystemExit: it will not; its text says what to change.
+    """
+    try:
+        database.probe(url)
+    except psycopg.OperationalError as error:
+        if database.refuses_settings(error):
+            raise SystemExit(
+                "ronin: DATABASE_URL leads to a pooler that refuses session settings: for"
+                " PgBouncer set ignore_startup_parameters = options (docs/operations.md)"
+            ) from None
+    except psycopg.Error:
+        pass  # who migrates says so
+
+
+def _tell_of_database(url: str, settings: Settings) -> None:
+    """Log what the database is, and what about it does not suit us."""
+    said = log.get("boot")
+    try:
+        found = database.probe(url)
+    except psycopg.Error:
+        return  # it was there a moment ago, and the workers wait for it
+    said.info("database", version=found.version, pooler=found.pooler)
+    if found.pooler:
+        said.warning("a pooler lends us sessions, so nothing is prepared", settings=found.differ)
+    elif (wanted := settings.workers * CONNECTIONS) > found.connections:
+        said.warning("the server takes too few connections", wanted=wanted, has=found.connections)
 
 
 def refuse_bad_reloads(arbiter: Any) -> None:
@@ -175,13 +214,13 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> JobSide:
     engine = database.pool(
         url,
         "ronin engine",
-        size=1,
-        spare=1,
+        size=_ENGINE_CONNECTIONS,
+        spare=_ENGINE_CONNECTIONS,
         patience=min(settings.lease_seconds * PATIENCE, _LONGEST_PATIENCE),
         session=database.ONE_PLAN,
     )
     # Apart from the engine's, so that no job's queries can hold up a heartbeat.
-    lent = database.pool(url, "ronin jobs", size=4)
+    lent = database.pool(url, "ronin jobs", size=_JOB_CONNECTIONS)
     engine.open()
     lent.open()
     scribe = Scribe(lent)

@@ -1,6 +1,7 @@
 """Connections: how this product talks to PostgreSQL, and its pools."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -50,6 +51,10 @@ queue say, which is empty one minute and holds a million rows the next."""
 
 _WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
 """The function of PostgreSQL that says so when a commit's wait for a standby was cancelled."""
+
+
+_PATIENCE = 5.0
+"""Seconds that `probe` waits for its answer."""
 
 
 class Impatient(Connection[TupleRow]):
@@ -125,6 +130,64 @@ def conninfo(url: str, name: str, **session: str) -> str:
     return make_conninfo(**{"application_name": name, **PARAMETERS, **given, "options": options})
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a URL leads to.
+
+    Attributes:
+        version: of PostgreSQL, as it says it.
+        pooler: whether sessions are a pooler's, lent to us for a transaction perhaps.
+        differ: session settings that are not as we ask for them, with what they are.
+        connections: those that the server takes of us and everybody else.
+    """
+
+    version: str
+    pooler: bool
+    differ: dict[str, str]
+    connections: int
+
+
+def probe(url: str) -> Found:
+    """Connect once, and say what is there.
+
+    Raises:
+        psycopg.Error: it can't be reached, or does not answer.
+        DatabaseUrlError: the URL can't be read.
+    """
+    query = """
+        SELECT current_setting('server_version'), current_setting('max_connections')::integer
+            - current_setting('superuser_reserved_connections')::integer
+            - coalesce(current_setting('reserved_connections', true)::integer, 0),
+            ARRAY (SELECT current_setting(name) FROM unnest(%s::text[]) AS name)
+        """
+    wanted = {**_SESSION, **ONE_PLAN}
+    with Impatient.connect(conninfo(url, "ronin start", **ONE_PLAN), autocommit=True) as connection:
+        connection.patience = _PATIENCE
+        version, connections, settings = connection.execute(query, (list(wanted),)).fetchall()[0]
+        found = dict(zip(wanted, settings, strict=True))
+        differ = {name: value for name, value in found.items() if value != wanted[name]}
+        return Found(version, _is_lent(connection), differ, connections)
+
+
+def refuses_settings(error: psycopg.OperationalError) -> bool:
+    """Whether a connection failed because a pooler takes no session settings."""
+    return "unsupported startup parameter" in str(error)
+
+
+def _is_lent(connection: Connection[Any]) -> bool:
+    """Whether a pooler lends us sessions: the process at work is not the one we were told of."""
+    told = connection.info.backend_pid
+    query = "SELECT pg_backend_pid() <> %s::bigint"
+    return bool(connection.execute(query, (told,)).fetchall()[0][0])
+
+
+def _settle_for_less(connection: Connection[Any]) -> None:
+    """Depend on nothing that a session would keep: the next transaction may be in another one."""
+    connection.prepare_threshold = None
+    if connection.info.parameter_status("TimeZone") != _SESSION["timezone"]:
+        connection.execute("SET timezone TO 'UTC'")  # the one setting of ours that PgBouncer keeps
+
+
 def pool(
     url: str,
     name: str,
@@ -150,6 +213,8 @@ def pool(
     def configure(connection: Connection[Any]) -> None:
         if isinstance(connection, Impatient):
             connection.patience = patience
+        if _is_lent(connection):
+            _settle_for_less(connection)
 
     return ConnectionPool(
         conninfo(url, name, **session),
