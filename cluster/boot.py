@@ -40,6 +40,11 @@ _LAST_LINES_SECONDS = 1.0
 """Of that reserve, at most, for what its runs have said at the very end."""
 _LONGEST_PATIENCE = 6.0
 """Seconds; the server itself ends a statement after five."""
+_WAIT = 0.1
+"""Part of the lease that the engine waits for a connection, while the pool goes on connecting. A
+turn that begins just before 0.6 of the lease are over has then failed before all of it is, so that
+its runs are told in time."""
+_LONGEST_WAIT = 3.0
 
 
 def prepare(settings: Settings, *, replaces_master: bool, hosts: Iterable[str]) -> None:
@@ -216,6 +221,7 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> JobSide:
         "ronin engine",
         size=_ENGINE_CONNECTIONS,
         spare=_ENGINE_CONNECTIONS,
+        timeout=min(settings.lease_seconds * _WAIT, _LONGEST_WAIT),
         patience=min(settings.lease_seconds * PATIENCE, _LONGEST_PATIENCE),
         session=database.ONE_PLAN,
     )
