@@ -169,6 +169,11 @@ _FIRST_RUN: LiteralString = """
     WHERE started_at > %(since)s
     """
 
+_WANTING: LiteralString = """
+    SELECT count(*) FROM history
+    WHERE outcome = 'failed' AND error LIKE 'psycopg%%'
+    """
+
 
 def _judge(nodes: Pair, loads: Loads, verdict: Verdict) -> None:
     diary = loads.fleet.diary
@@ -185,6 +190,7 @@ def _judge(nodes: Pair, loads: Loads, verdict: Verdict) -> None:
         *summary(case, loads),
         *case.notes,
         f"changes acknowledged: {told}; without an answer that tells: {unknown}",
+        f"attempts that failed for want of a database: {rows(nodes.url, _WANTING)[0][0]}",
         f"tasks acknowledged: {sum(bool(wish.told(201)) for wish in loads.tasks)}",
     ]
 

@@ -30,10 +30,13 @@ class Pair:
 
     @property
     def url(self) -> str:
-        """What an operator gives to Ronin: both nodes, and the wish for the one that writes."""
+        """What an operator gives to Ronin: both nodes, and the wish for the one that writes.
+
+        Two seconds for each to answer: less than a caller waits for a connection.
+        """
         hosts = ",".join("127.0.0.1" for _ in self.nodes)
         ports = ",".join(str(node.port) for node in self.nodes)
-        wish = "target_session_attrs=read-write&connect_timeout=3"
+        wish = "target_session_attrs=read-write&connect_timeout=2"
         return f"postgresql://postgres@/postgres?host={hosts}&port={ports}&{wish}"
 
     def start(self) -> None:
