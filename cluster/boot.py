@@ -110,7 +110,13 @@ def refuse_bad_reloads(arbiter: Any) -> None:
 
     gunicorn would replace the workers first, and then end the whole service. None of its hooks
     can refuse: `on_reload` is called when the old configuration is gone.
+
+    Raises:
+        SystemExit: the application was loaded before the fork. No reload would load it anew, and
+            its sessions would be those of all workers: they got each other's answers.
     """
+    if arbiter.cfg.preload_app:
+        raise SystemExit("ronin: preload_app (--preload) can't be: workers would share sessions")
     reload = arbiter.handle_hup
 
     def handle_hup() -> None:
