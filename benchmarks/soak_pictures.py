@@ -186,9 +186,14 @@ def _panel(place: Any, title: str, series: Series, minutes: float) -> None:
 def _write_names(place: Any, ends: list[tuple[float, str, str]]) -> None:
     """Write each line's name at its end, moved so that all of them can be read."""
     top = place.get_ylim()[1]
-    at = -1.0
-    for value, name, colour in sorted(ends):
-        at = max(value / top, at + _APART)
+    heights: list[float] = []
+    for value, _, _ in sorted(ends):
+        heights.append(max(value / top, heights[-1] + _APART if heights else 0.0))
+    above = 1.0
+    for number in reversed(range(len(heights))):  # back from where they stand out at the top
+        heights[number] = min(heights[number], above)
+        above = heights[number] - _APART
+    for height, (_, name, colour) in zip(heights, sorted(ends), strict=True):
         place.annotate(
-            name, (1.01, at), xycoords="axes fraction", color=colour, fontsize=8, va="center"
+            name, (1.01, height), xycoords="axes fraction", color=colour, fontsize=8, va="center"
         )
