@@ -140,10 +140,13 @@ def _judge(samples: Sequence[Sample], wrong: Sequence[str]) -> int:
     print("\n| figure | first half | second half | by the hour | may rise by | |")
     print("|---|--:|--:|--:|--:|---|")
     for each in found:
+        if each.constant:
+            continue
         print(
             f"| {each.name} | {each.first:,.1f} | {each.second:,.1f} | {each.slope:+,.1f}"
             f" | {each.allowed:,.1f} | {'' if each.fine else '**grew**'} |"
         )
+    print(f"\n{sum(each.constant for each in found)} more figures did not change at all")
     print("\n| grows by design | rows/s | bytes a row | bounded by |\n|---|--:|--:|---|")
     for name, rate, size in soak_verdict.rates(samples):
         print(f"| {name} | {rate:.2f} | {size:.0f} | {soak_verdict.GROW_BY_DESIGN[name]} |")

@@ -69,7 +69,7 @@ def _pictures(samples: Sequence[Sample]) -> dict[str, list[tuple[str, str, Serie
         "processes": [
             ("Memory of each worker (PSS)", "MB", some("memory", _workers(samples))),
             ("Memory of PostgreSQL's processes, without what they share",
-             "MB", some("memory", ["PostgreSQL"])),
+             "MB", some("backends", ["PostgreSQL"])),
             ("Threads of each worker", "", plain("threads")),
             ("Open descriptors of each worker", "", plain("descriptors")),
             ("Connections of the database, in all", "", plain("connections")),

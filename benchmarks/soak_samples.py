@@ -103,8 +103,8 @@ class Sampler:
                 used += sum(process.cpu_times()[:2])
                 own.append(round(process.memory_full_info().uss / _MB, 3))
         return {
-            "memory/PostgreSQL": round(sum(own), 3),
-            "memory/PostgreSQL's largest": max(own),
+            "backends/PostgreSQL": round(sum(own), 3),
+            "backends/the largest": max(own),
             "cpu/PostgreSQL": round(used + sum(self._postmaster.cpu_times()[:4]), 2),
         }
 

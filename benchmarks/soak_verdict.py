@@ -54,6 +54,13 @@ FLOORS: dict[str, tuple[Callable[[float, float], float], str]] = {
             "the least that one object kept takes"
         ),
     ),
+    "backends": (
+        lambda first, _: first / 10,
+        (
+            "a tenth: a connection prepares a statement at its fifth use, so rare ones come "
+            "late, and a hundred at most"
+        ),
+    ),
     "threads": (lambda *_: 1, "one"),
     "descriptors": (lambda *_: 1, "one"),
     "connections": (lambda *_: 1, "one"),
@@ -88,6 +95,11 @@ class Finding:
     second: float
     slope: float
     allowed: float
+
+    @property
+    def constant(self) -> bool:
+        """Whether it did not change at all."""
+        return self.first == self.second and self.slope == 0
 
     @property
     def fine(self) -> bool:
