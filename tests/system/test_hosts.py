@@ -89,7 +89,6 @@ def host(end: str, database: Server, folder: Path) -> Iterator[Host]:
     number = database.port  # nobody else on this machine has it
     block = number % 8192 * 8 + "ab".index(end) * 4
     network = CABLES.split(".0.0/")[0]
-    # The upper half of the range; tests.chaos.cable counts through all of it by pids.
     addresses = [f"{network}.{block >> 8}.{(block & 255) + side}" for side in (1, 2)]
     cable = Cable(f"ronin-h{number}{end}", f"rh{number}{end}", f"rg{number}{end}", *addresses)
     ip("netns", "add", cable.name)

@@ -8,6 +8,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from cluster import boot, database
 from cluster.migrate import migrate
 from tests.eventually import eventually
 from tests.system.clients import Clients, change, misposted
@@ -91,6 +92,12 @@ def test_a_server_with_few_connections_serves_and_kills_nobody(
             connection.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(role))
             connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
             connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def test_a_start_says_that_its_workers_may_open_too_many(url: str, tmp_path: Path) -> None:
+    wanted = database.probe(url).connections // boot.CONNECTIONS + 1
+    with gunicorn(url, tmp_path, env={"WEB_CONCURRENCY": str(wanted)}) as cluster:
+        eventually(lambda: "the server takes too few connections" in cluster.said())
 
 
 def test_a_service_that_is_loaded_before_the_fork_does_not_start(url: str, tmp_path: Path) -> None:
