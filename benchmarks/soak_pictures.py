@@ -7,7 +7,7 @@ has its own dashes and its name at its end.
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
-from itertools import cycle, pairwise
+from itertools import cycle, groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def _pictures(samples: Sequence[Sample]) -> dict[str, list[tuple[str, str, Serie
             ("Each index of run", "kB", some("bytes", indexes, 1e-3)),
             ("Rows of run that live", "", plain("live")),
             ("Other tables that change their size, and are not meant to grow", "kB", small),
-            ("Dead rows, where they were more than 50", "", dead),
+            ("Dead rows, the most of each minute, where they were more than 50", "", _most(dead)),
         ],
         "growth": [
             ("What grows by design, with its indexes",
@@ -115,20 +115,32 @@ def _series(
 
 
 def _by_minute(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return one point of each minute: the last."""
-    return list({int(minute): (minute, value) for minute, value in points}.values())
+    """Return one point of each whole minute: the last."""
+    whole = {int(minute): (minute, value) for minute, value in points}
+    return [point for minute, point in whole.items() if minute < max(whole)]
+
+
+def _most(series: Series) -> Series:
+    """Return the greatest value of each minute."""
+    return {
+        name: [
+            (float(minute), max(value for _, value in group))
+            for minute, group in groupby(points, lambda point: int(point[0]))
+        ]
+        for name, points in series.items()
+    }
 
 
 def _rate(samples: Sequence[Sample], what: str, names: Sequence[str]) -> Series:
     """Return by how much what only grows has grown in a second, by the minute."""
-    found: Series = {}
-    for name, points in _series(samples, what).items():
-        if name in names:
-            found[name] = [
-                (minute, (value - before) / (minute - earlier) / 60)
-                for (earlier, before), (minute, value) in pairwise(_by_minute(points))
-            ]
-    return {name: points for name, points in found.items() if any(rate for _, rate in points)}
+    found, known = {}, _series(samples, what)
+    for name in names:
+        points = _by_minute(known.get(name, []))
+        found[name] = [
+            (minute, (value - before) / (minute - earlier) / 60)
+            for (earlier, before), (minute, value) in pairwise(points)
+        ]
+    return {name: points for name, points in found.items() if points}
 
 
 def _rate_of_counts(samples: Sequence[Sample]) -> Series:
