@@ -1,5 +1,6 @@
 """Connections: how this product talks to PostgreSQL, and its pools."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +14,8 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 Pool = ConnectionPool[Connection[TupleRow]]
+
+_PORT = re.compile(r"[0-9]{0,5}")
 
 
 class DatabaseUrlError(ValueError):
@@ -117,13 +120,14 @@ def conninfo(url: str, name: str, **session: str) -> str:
     """
     try:
         given = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        # libpq's message may quote the part with the password.
+    except (psycopg.ProgrammingError, UnicodeError) as error:
+        # libpq's message may quote the part with the password. What stands in the environment
+        # need not be UTF-8.
         raise DatabaseUrlError(
             "not a libpq URL such as postgresql://user:password@host:5432/name"
         ) from error
     # Of several hosts each may have a port, or the usual one: h1,h2:5433.
-    if not all(port.isdigit() for port in str(given.get("port") or "").split(",") if port):
+    if not all(map(_PORT.fullmatch, str(given.get("port") or "").split(","))):
         raise DatabaseUrlError("its port is no number")
     settings = " ".join(f"-c {key}={value}" for key, value in {**_SESSION, **session}.items())
     options = f"{settings} {given.get('options') or ''}".strip()

@@ -279,6 +279,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
             b"postgresql://user:password@h1:1,h2:2/name?sslmode=require&options=-c%20a%3Db",
             b"host=/run port=5432 dbname='a b' options='-c x=y'",
             b"postgresql:///postgres?host=%2Ftmp&user=postgres",
+            b"postgresql://u:\xff@h/db",
         ),
     ),
     "requests": (

@@ -207,7 +207,18 @@ def test_a_wrong_migration_is_an_error_and_leaves_nothing(empty_url: str, tmp_pa
     assert migrate(empty_url, tmp_path) == 1
 
 
-@pytest.mark.parametrize("wrong", ["postgresql://u:hunter2@h:port/db", "hunter2", "host='hunter2"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "postgresql://u:hunter2@h:port/db",
+        "postgresql://u:hunter2@h:²/db",
+        "postgresql://u:hunter2@h:543210/db",
+        "hunter2",
+        "host='hunter2",
+        b"postgresql://u:hunter2\xff@h/db".decode(errors="surrogateescape"),
+    ],
+    ids=ascii,
+)
 def test_a_url_that_makes_no_sense_is_refused_without_its_password(wrong: str) -> None:
     with pytest.raises(DatabaseUrlError) as refused:
         conninfo(wrong, "a start that would wait for ever")
