@@ -202,6 +202,12 @@ def _interval(duration: float) -> float:
 @cache
 def _zone(name: str) -> zoneinfo.ZoneInfo:
     # Only names of the database: anything else would be a path to open.
-    if name not in zoneinfo.available_timezones() or name in ("localtime", "posixrules"):
+    if name not in _zones():
         raise ScheduleError(f"{name!r} is no time zone of the IANA database")
     return zoneinfo.ZoneInfo(name)
+
+
+@cache
+def _zones() -> set[str]:
+    """Return all names; to look for them opens every file of the database."""
+    return zoneinfo.available_timezones() - {"localtime", "posixrules"}
