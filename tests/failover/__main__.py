@@ -26,7 +26,7 @@ _SHOWN = 3
 def main(promotions: int, seed: int | None, only: tuple[str, ...], store: str) -> None:
     """Run one drill; the exit status is 1 if anything was violated."""
     log.configure("text")
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(2))  # so that nothing is left behind
     try:
         programs = found()
