@@ -46,6 +46,8 @@ INVARIANTS: dict[str, LiteralString] = {
     "a run completes once, and then it is over": """
         SELECT h.run_id FROM history h JOIN history later USING (run_id)
         WHERE h.outcome = 'completed' AND later.fence > h.fence
+            -- A failover may set the numbers back; who was fenced has had no effect.
+            AND later.outcome <> 'fenced'
         UNION ALL
         SELECT h.run_id FROM history h JOIN run r ON r.id = h.run_id WHERE h.outcome = 'completed'
         """,
