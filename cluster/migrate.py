@@ -107,6 +107,7 @@ def _only_one(url: str) -> Iterator[None]:
     """
     unlimited = {"idle_in_transaction_session_timeout": "0"}
     with psycopg.connect(database.conninfo(url, "ronin migrate", **unlimited)) as connection:
+        connection.prepare_threshold = None  # a pooler may give us another session for each try
         while True:
             query = "SELECT pg_try_advisory_xact_lock(%s)"
             row = connection.execute(query, (_LOCK,)).fetchone()
@@ -126,5 +127,6 @@ def _backend(url: str) -> Iterator[PostgresqlPsycopgBackend]:
     name = parameters.pop("dbname", None)
     uri = DatabaseURI("postgresql+psycopg", None, None, None, None, name, parameters)
     with PostgresqlPsycopgBackend(uri, "_yoyo_migration") as backend:
+        backend.connection.prepare_threshold = None
         backend.init_database()
         yield backend

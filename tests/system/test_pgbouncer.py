@@ -6,8 +6,9 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cluster import database
+from cluster.migrate import migrate
 from cluster.store import jobs, runs
 from cluster.store.looks import Ask
 from tests.browser.chromium import APT, wanted_by_all_means
@@ -189,6 +191,13 @@ def test_times_are_utc_whatever_the_server_says(url: str, start: Start) -> None:
         connection.execute(sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Kolkata'").format(name))
     with database.pool(start(url), "ronin test", size=2) as pool, pool.connection() as connection:
         assert connection.execute("SELECT to_char(now(), 'OF')").fetchone() == ("+00",)
+
+
+def test_instances_that_start_together_migrate_through_it(empty_url: str, start: Start) -> None:
+    pooled = start(empty_url)
+    with ProcessPoolExecutor(4, get_context("spawn")) as instances:
+        applied = list(instances.map(migrate, [pooled] * 4))
+    assert sorted(map(bool, applied)) == [False, False, False, True]
 
 
 def test_turns_of_many_sessions_mix(url: str, start: Start) -> None:
