@@ -1,5 +1,6 @@
 """A whole instance behind PgBouncer in transaction mode: nothing depends on a session."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -89,14 +90,23 @@ def program() -> str:
     """PgBouncer, installed as root from the packages of a Debian if need be."""
     found = shutil.which("pgbouncer") or shutil.which(PROGRAM)
     if not found and os.geteuid() == 0 and shutil.which("apt-get"):
-        wait = ("-o", "DPkg::Lock::Timeout=300")
-        for step in (("update",), ("install", "-y", "--no-install-recommends", "pgbouncer")):
-            subprocess.run([*APT, *wait, *step], capture_output=True, check=False)
+        install_once()
         found = shutil.which(PROGRAM)
     if not found:
         assert not wanted_by_all_means(), "on CI there has to be a pgbouncer"
         pytest.skip("there is no pgbouncer; on Debian: apt install pgbouncer")
     return found
+
+
+def install_once() -> None:
+    """Install it; of several processes of these tests one, and the others wait for that."""
+    with (Path(tempfile.gettempdir()) / "ronin-apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if shutil.which(PROGRAM):
+            return
+        wait = ("-o", "DPkg::Lock::Timeout=300")
+        for step in (("update",), ("install", "-y", "--no-install-recommends", "pgbouncer")):
+            subprocess.run([*APT, *wait, *step], capture_output=True, check=False)
 
 
 @pytest.fixture
