@@ -118,7 +118,7 @@ def routes(
     app.add_route("/login", Login(sessions))
     app.add_route("/logout", Logout())
     _add_pages(app, pool, catalogue)
-    _add_forms(app, pool, catalogue, posted)
+    _add_forms(app, pool, catalogue, posted, quota)
     app.add_static_route("/static", pages.STATIC)
     return app
 
@@ -152,9 +152,12 @@ def _add_documentation(app: App, router: openapi.Router) -> None:
     app.add_route("/docs", Docs(document))
 
 
-def _add_forms(app: App, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:
+def _add_forms(
+    app: App, pool: Pool, catalogue: Catalogue, posted: threading.Condition, quota: Quota
+) -> None:
     """Add what the forms of the pages ask for."""
-    job, run, kind = JobForms(pool), RunForms(pool, posted), KindForms(pool, catalogue, posted)
+    job, run = JobForms(pool), RunForms(pool, posted)
+    kind = KindForms(pool, catalogue, posted, quota)
     for verb in ("run", "pause", "resume", "schedule", "reset"):
         app.add_route(f"/ui/jobs/{{name}}/{verb}", job, suffix=verb)
     for verb in ("cancel", "stack"):

@@ -7,7 +7,9 @@ import pytest
 
 from cluster.database import Pool
 from cluster.settings import Token
+from cluster.store import jobs
 from tests.integration.builders import a_kind, execute, kinds_of, together, value
+from tests.integration.forms import FORM, filled
 from webapp.app import routes
 from webapp.quota import Quota
 
@@ -66,6 +68,19 @@ def test_a_batch_counts_as_what_is_in_it(pool: Pool, worker: falcon.testing.Test
     assert too_long.status_code == 429
     assert "Retry-After" not in too_long.headers, "no time helps"
     assert value(pool, "SELECT count(*) FROM run") == 2
+
+
+def test_a_form_is_no_way_around_it(pool: Pool, worker: falcon.testing.TestClient) -> None:
+    jobs.declare(pool, [a_kind()])
+
+    def send() -> int:
+        form = filled({"name": "x"})
+        path = "/ui/kinds/work/tasks"
+        answer = worker.simulate_post(path, body=form, headers=FORM, remote_addr="10.0.0.1")
+        return int(answer.status_code)
+
+    assert [send() for _ in range(4)] == [303, 303, 303, 429]
+    assert post(worker).status_code == 429
 
 
 def test_what_is_refused_for_itself_does_not_count(worker: falcon.testing.TestClient) -> None:

@@ -12,6 +12,7 @@ from webapp import bodies, jobs, kinds, logs, runs, task_form, tasks, visits
 from webapp.access import actor
 from webapp.pages.kinds import KindPage
 from webapp.problems import Problem
+from webapp.quota import Quota
 
 
 class JobForms:
@@ -88,10 +89,13 @@ class RunForms:
 class KindForms:
     """`POST /ui/kinds/{name}/…`: what an operator does to a kind of tasks."""
 
-    def __init__(self, pool: Pool, catalogue: Catalogue, posted: threading.Condition) -> None:
+    def __init__(
+        self, pool: Pool, catalogue: Catalogue, posted: threading.Condition, quota: Quota
+    ) -> None:
         self._pool = pool
         self._catalogue = catalogue
         self._posted = posted
+        self._quota = quota
         self._page = KindPage(pool, catalogue)
 
     def on_post_pause(self, request: falcon.Request, response: falcon.Response, name: str) -> None:
@@ -125,6 +129,7 @@ class KindForms:
             response.status = falcon.HTTP_422
             self._page.show(response, name, fields, wrong)
             return
+        self._quota.take(request, 1)
         (made,) = tasks.enqueue(self._pool, [asked], self._posted, actor(request))
         _see(response, "runs", made.id)
 
