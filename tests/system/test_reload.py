@@ -34,10 +34,17 @@ def under_way(url: str) -> list[str]:
     return sorted(job for jobs in held(url).values() for job in jobs)
 
 
-def replaced(cluster: Instance, old: set[str]) -> set[str]:
-    """Wait until none of the old workers is left; return the new ones."""
-    eventually(lambda: len(cluster.workers()) == 2 and old.isdisjoint(cluster.workers()), within=40)
-    return set(cluster.workers())
+def replaced(cluster: Instance, url: str, old: set[str]) -> set[str]:
+    """Wait until only new workers have joined, so that all have read their jobs; return them."""
+
+    def joined() -> set[str]:
+        names = {name for (name,) in rows(url, "SELECT name FROM worker")}
+        assert len(names) == 2
+        assert names == set(cluster.workers())
+        assert names.isdisjoint(old)
+        return names
+
+    return eventually(joined, within=40)
 
 
 def test_reload_under_load_brings_new_jobs_keeps_old_ones_and_fails_no_request(
@@ -53,7 +60,7 @@ def test_reload_under_load_brings_new_jobs_keeps_old_ones_and_fails_no_request(
                 job_module(tmp_path, lasting("kept", f"comes-{turn}"))
                 old = set(cluster.workers())
                 cluster.signal(signal.SIGHUP)
-                new = replaced(cluster, old)
+                new = replaced(cluster, url, old)
                 eventually(lambda t=turn: under_way(url) == [f"comes-{t}", "kept"])  # type: ignore[misc] # at once
                 assert set(held(url)) <= new
         note(longest_visit=visitors.longest, longest_pause=longest_pause(url))
@@ -107,7 +114,7 @@ def test_reload_of_code_that_can_not_be_loaded_is_refused_with_one_line(
         job_module(tmp_path, lasting("kept", "mended"))
         cluster.signal(signal.SIGHUP)
         eventually(lambda: under_way(url) == ["kept", "mended"], within=40)
-        replaced(cluster, workers)
+        replaced(cluster, url, workers)
 
 
 def complaints(instance: Instance, since: int) -> list[str]:
