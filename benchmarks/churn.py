@@ -13,7 +13,6 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -119,7 +118,7 @@ def _work(url: str, number: int, batches: int) -> None:
 
 def _turn(pool: database.Pool, ask: looks.Ask, ended: list[Ending]) -> list[Ending]:
     """Finish what the turn before claimed, claim anew, and tell some progress."""
-    stale = [replace(each, token=uuid4()) for each in ended[::100]]
+    stale = [each._replace(token=uuid4()) for each in ended[::100]]
     _, look = runs.turn(pool, ended, ask)
     if stale:
         runs.finish(pool, stale)

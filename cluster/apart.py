@@ -126,7 +126,7 @@ def _start(*ends: int) -> subprocess.Popen[bytes]:
 
 def send(descriptor: int, message: object) -> None:
     """Write a message whole; a half one that somebody else left there ends before it."""
-    data = b"\n" + orjson.dumps(message) + b"\n"
+    data = b"\n" + orjson.dumps(message, default=Claim._asdict) + b"\n"
     with contextlib.suppress(BrokenPipeError):  # whoever reads is dead, as will be seen
         while data:
             data = data[os.write(descriptor, data) :]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from cluster import schedule as schedules
@@ -38,8 +38,7 @@ class Following:
     lost: list[Lost]
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a run ended, its attempt at least, and what shall become of it.
 
     Without a token it ended before it was claimed: dropped, or cancelled while it waited.

@@ -35,6 +35,9 @@ class Result:
     written: bool = False
 
 
+_COMPLETED = Result("completed")
+
+
 def perform(job: Job, run: Run, args: str | None) -> Result:
     """Call the function, and say how it came back; raises nothing.
 
@@ -76,7 +79,7 @@ def _reason(error: Exception) -> str:
 
 def _returned(value: object) -> Result:
     if value is None:
-        return Result("completed")
+        return _COMPLETED
     try:
         return Result("completed", value=kept(value))
     except ValueMisfitError as error:

@@ -6,8 +6,7 @@ one in a second while there are and nothing is said.
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from uuid import UUID
 
 import psycopg
@@ -44,7 +43,8 @@ class Scribe:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._log = log.get("scribe")
-        self._attended: dict[UUID, tuple[Attempt, int]] = {}  # by token, with the thread
+        # By token, whose hash is slow, with the thread.
+        self._attended: dict[int, tuple[Attempt, int]] = {}
         self._unwritten: dict[Voice, None] = {}
         self._work = threading.Event()
         self._stopping = threading.Event()
@@ -63,28 +63,31 @@ class Scribe:
         self._work.set()
         self._thread.join(within)
 
-    @contextmanager
-    def attend(self, attempt: Attempt) -> Iterator[None]:
+    def attend(self, attempt: Attempt) -> AbstractContextManager[None]:
         """Keep what this thread logs, as said by an attempt, for the block."""
-        self._attended[attempt.claim.token] = attempt, threading.get_ident()
+        return _Attended(self, attempt)
+
+    def begin(self, attempt: Attempt) -> None:
+        """Know that this thread performs an attempt."""
+        self._attended[attempt.claim.token.int] = attempt, threading.get_ident()
         if not self._work.is_set():
             self._work.set()
-        try:
-            with voice.speaking(Voice(attempt.claim, self._heard)):
-                yield
-        finally:
-            del self._attended[attempt.claim.token]
+
+    def end(self, attempt: Attempt) -> None:
+        """Forget an attempt, which is over."""
+        del self._attended[attempt.claim.token.int]
+
+    def hear(self, voice: Voice) -> None:
+        """Know of a voice that has said something."""
+        # A dict, for these two steps are atomic: who speaks waits for nobody.
+        self._unwritten[voice] = None
+        if not self._work.is_set():
+            self._work.set()
 
     @property
     def unwritten(self) -> int:
         """The bytes that are not known to be written."""
         return sum(each.unwritten for each in list(self._unwritten))
-
-    def _heard(self, voice: Voice) -> None:
-        # A dict, for these two steps are atomic: who speaks waits for nobody.
-        self._unwritten[voice] = None
-        if not self._work.is_set():
-            self._work.set()
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -129,7 +132,7 @@ class Scribe:
             raise
         for each, new in said.items():
             if each.written(new.chunks[-1].number):
-                self._heard(each)
+                self.hear(each)
 
     def _look(self) -> None:
         """Answer whoever asks where a run of ours is; a process takes a moment to say so."""
@@ -138,7 +141,8 @@ class Scribe:
         self._work.set()  # so that there is another turn
         if time.monotonic() < self._look_at:
             return
-        asked = questions.unanswered(self._pool, list(self._attended))
+        tokens = [attempt.claim.token for attempt, _ in list(self._attended.values())]
+        asked = questions.unanswered(self._pool, tokens)
         stacks = [(each, self._stack(each.token)) for each in asked]
         answers = [(each, mended(stack)) for each, stack in stacks if stack is not None]
         if answers:
@@ -148,11 +152,11 @@ class Scribe:
 
     def _stack(self, token: UUID) -> str | None:
         """Return where an attempt is; None if that is to come, or it is over."""
-        attempt, thread = self._attended.get(token, (None, 0))
+        attempt, thread = self._attended.get(token.int, (None, 0))
         if attempt is None:
             return None
         stack = attempt.where() if attempt.where else where.of_thread(thread)
-        return stack if token in self._attended else None  # else it may be that of the next run
+        return stack if token.int in self._attended else None  # else it may be that of the next run
 
     def _trouble(self, error: Exception) -> None:
         """Note that nothing can be written, and drop what would be too much to keep."""
@@ -167,3 +171,20 @@ class Scribe:
                 size -= each.unwritten
                 self._unwritten.pop(each, None)
         self._work.set()
+
+
+class _Attended(Voice):
+    """The voice of an attempt, known to the scribe while a thread performs it."""
+
+    def __init__(self, scribe: Scribe, attempt: Attempt) -> None:
+        super().__init__(attempt.claim, scribe.hear)
+        self._scribe = scribe
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        self._scribe.begin(self._attempt)
+        super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._scribe.end(self._attempt)

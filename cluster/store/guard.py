@@ -1,6 +1,5 @@
 """Guard: lets a job's own transaction commit only while its attempt is the current one."""
 
-from dataclasses import replace
 from typing import Any
 
 from psycopg import Cursor
@@ -69,7 +68,7 @@ class TokenGuard:
         assert isinstance(job, Job)  # noqa: S101 - it is being performed here
         schedule, now = row
         ending = ending_of(
-            replace(claim, schedule=schedule), job, Result("completed", value=value), now
+            claim._replace(schedule=schedule), job, Result("completed", value=value), now
         )
         runs.finish_in(connection, ending)
 

@@ -145,20 +145,21 @@ def send(connection: Connection[Any], ask: Ask) -> Cursor[tuple[Any, ...]]:
 def read(looked: Cursor[tuple[Any, ...]]) -> Look:
     """Return what a look has brought."""
     rows = looked.fetchall()
-    first = dict(zip(_COLUMNS, rows[0], strict=False))
-    claims = [row[len(_COLUMNS) :] for row in rows if row[len(_COLUMNS)] is not None]
+    claims = [row for row in rows if row[0] is not None]
+    around = next(row for row in rows if row[0] is None)
+    seen = dict(zip(_COLUMNS, around[_KEPT_COLUMNS:], strict=True))
     return Look(
-        now=first["now"],
-        claims=[Claim(*claim) for *claim, _, _, _ in claims],
-        delays=[delay for *_, delay, _, _ in claims],
-        wake_at=first["wake_at"],
-        peers=[_peer(peer) for peer in first["peers"] or ()],
-        stranded=first["stranded"],
-        limited=first["limited"] or [],
-        cancelled=first["cancelled"] or [],
-        unwanted=first["unwanted"],
-        unsettled=first["unsettled"],
-        last=Place(claims[-1][1], *claims[-1][-2:]) if claims else None,
+        now=seen["now"],
+        claims=[Claim._make(row[:_CLAIM]) for row in claims],
+        delays=[row[_CLAIM] for row in claims],
+        wake_at=seen["wake_at"],
+        peers=[_peer(peer) for peer in seen["peers"] or ()],
+        stranded=seen["stranded"],
+        limited=seen["limited"] or [],
+        cancelled=seen["cancelled"] or [],
+        unwanted=seen["unwanted"],
+        unsettled=seen["unsettled"],
+        last=Place(claims[-1][1], *claims[-1][_CLAIM + 1 : _KEPT_COLUMNS]) if claims else None,
     )
 
 
@@ -253,7 +254,7 @@ _WHOLE = f"""
                 <= now()
         RETURNING {_KEPT}
     )
-    SELECT now() AS now,
+    SELECT claimed.*, seen.* FROM claimed FULL JOIN (SELECT now() AS now,
         CASE WHEN %(free)s = 0 OR %(free)s > (SELECT count(*) FROM claimed) THEN
         (SELECT min(least(now() + interval '1 day', greatest(n.not_before, h.opens_at)
                 + (%(load)s::integer + (SELECT count(*) FROM claimed) + %(phase)s::float8)
@@ -277,9 +278,8 @@ _WHOLE = f"""
         (SELECT array_agg(r.token) FROM run r WHERE r.worker_id = %(worker)s
             AND r.token IS NOT NULL AND r.start_by = '-infinity') AS cancelled,
         EXISTS (SELECT FROM run r WHERE r.token IS NULL AND r.start_by <= now()) AS unwanted,
-        (SELECT s.started_at <> pg_postmaster_start_time() FROM server s) AS unsettled,
-        claimed.*
-    FROM (VALUES (1)) AS one (one) LEFT JOIN claimed ON true
+        (SELECT s.started_at <> pg_postmaster_start_time() FROM server s) AS unsettled
+    ) seen ON false
     """
 
 _NEXT = f"""
@@ -305,14 +305,19 @@ _NEXT = f"""
         WHERE r.id = b.id
         RETURNING {_KEPT}
     )
-    SELECT now() AS now, now() AS wake_at, NULL AS peers, false AS stranded, NULL AS limited,
-        NULL AS cancelled, false AS unwanted, false AS unsettled, claimed.*
-    FROM (VALUES (1)) AS one (one) LEFT JOIN claimed ON true
+    SELECT claimed.*, seen.* FROM claimed FULL JOIN (SELECT now() AS now, now() AS wake_at,
+        NULL AS peers, false AS stranded, NULL AS limited, NULL AS cancelled, false AS unwanted,
+        false AS unsettled) seen ON false
     """
 """A third of what the whole costs, for a batch of fifty."""
 
 _COLUMNS = ["now", "wake_at", "peers", "stranded", "limited", "cancelled", "unwanted", "unsettled"]
-"""The first ones of a look; then come those of `_KEPT`."""
+"""Of what was seen around, in a row of its own after those of the claims, which have `_KEPT`:
+to repeat them in each row costs a microsecond a claim."""
+
+
+_CLAIM = len(Claim._fields)
+_KEPT_COLUMNS = _CLAIM + 3  # the delay, and the place
 
 
 @cache
@@ -324,7 +329,7 @@ def _numbered(query: str) -> tuple[str, list[str]]:
 
 def claim_of(row: dict[str, Any]) -> Claim:
     """Return the claim that stands in a row."""
-    return Claim(**{field: row[field] for field in Claim.__slots__})
+    return Claim._make(row[field] for field in Claim._fields)
 
 
 def _peer(row: tuple[str, str | None, int, int, bool]) -> Peer:

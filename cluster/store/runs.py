@@ -207,7 +207,12 @@ def _finish(
             values if any(values) else None,  # `unnest` fills up with nulls
         )
         return connection.execute(_COMPLETE, columns, prepare=looks.AT_ONCE)
-    return connection.execute(_FINISH, (json(endings),), prepare=looks.AT_ONCE)
+    return connection.execute(_FINISH, (_rows(endings),), prepare=looks.AT_ONCE)
+
+
+def _rows(endings: Iterable[Ending]) -> str:
+    """Return endings as `_ENDING` reads them."""
+    return json([each._asdict() for each in endings])
 
 
 def _array(ids: Iterable[UUID]) -> str:
@@ -229,8 +234,8 @@ def _ended(
         # Statements of their own, because only a new snapshot surely shows a twin of this finish
         # that the one before has waited for. A twin of this word waits at the lost attempt's row.
         with connection.transaction():
-            connection.execute(_LOST, (json(late),))
-            connection.execute(_REFUSED, (json(late),))
+            connection.execute(_LOST, (_rows(late),))
+            connection.execute(_REFUSED, (_rows(late),))
     return [
         Ended(each.token not in schedules, schedules.get(each.token) if each.token else None)
         for each in endings

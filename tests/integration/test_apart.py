@@ -308,7 +308,7 @@ def alone(job: str, path: Path, how: str = "for ever") -> Iterator[Alone]:
         [sys.executable, "-c", WORKER, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as worker:
         assert worker.stdin
-        worker.stdin.write(orjson.dumps(suspect(job, path=str(path))) + b"\n")
+        worker.stdin.write(orjson.dumps(suspect(job, path=str(path))._asdict()) + b"\n")
         worker.stdin.flush()
         found = Alone(worker, path)
         try:

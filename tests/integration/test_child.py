@@ -384,7 +384,7 @@ def test_the_child_dies_with_its_worker(job: str, tmp_path: Path) -> None:
     path = tmp_path / "pid"
     with subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE) as worker:
         assert worker.stdin
-        worker.stdin.write(orjson.dumps(suspect(job, path=str(path))) + b"\n")
+        worker.stdin.write(orjson.dumps(suspect(job, path=str(path))._asdict()) + b"\n")
         worker.stdin.flush()
         child = psutil.Process(int(eventually(path.read_text)))
         keeper = psutil.Process(child.ppid())

@@ -1,6 +1,5 @@
 """The finish: one history row for each attempt, the next firing in the same statement."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -65,7 +64,7 @@ def test_a_completed_run_is_in_the_history(pool: Pool) -> None:
 
 def test_a_firing_that_has_passed_is_due_at_once(pool: Pool) -> None:
     passed = value(pool, "SELECT now()")
-    runs.finish(pool, [replace(ended(pool, claimed(pool)), next_at=passed)])
+    runs.finish(pool, [ended(pool, claimed(pool))._replace(next_at=passed)])
     rows = query(pool, "SELECT r.due_at, r.not_before = h.finished_at FROM run r, history h")
     assert rows == [(passed, True)]
 
@@ -110,7 +109,7 @@ def test_an_interrupted_run_is_due_again_at_once_and_costs_nothing(pool: Pool) -
 def test_a_run_without_a_next_firing_is_gone(pool: Pool) -> None:
     tasks(pool, 1)
     claim = look(pool, a_worker(pool)).claims[0]
-    over = replace(ended(pool, claim), next_at=None)
+    over = ended(pool, claim)._replace(next_at=None)
     assert not runs.finish(pool, [over])[0].fenced
     assert query(pool, "SELECT FROM run") == []
     assert outcomes(pool) == ["completed"]

@@ -4,7 +4,6 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -169,8 +168,8 @@ def test_lines_of_attempts_are_told_apart_also_of_one_that_is_late(
 ) -> None:
     """Whoever speaks after it was taken over, or with a number that a failover gave twice."""
     claim = a_claim()
-    later = replace(claim, **next_attempt(claim))
-    twin = replace(later, token=uuid4())
+    later = claim._replace(**next_attempt(claim))
+    twin = later._replace(token=uuid4())
     words = {later.token: "second", claim.token: "late", twin.token: "twin"}
     for each in (later, claim, twin):
         runs.perform(lambda run: LOGGER.warning(words[run.token]), each)

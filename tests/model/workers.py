@@ -256,7 +256,7 @@ class Commit:
             if not self.finishes:
                 run.checkpoint = "7"
                 return
-            now = replace(claim, schedule=world.schedules[claim.job])
+            now = claim._replace(schedule=world.schedules[claim.job])
             ending = ending_of(now, JOBS[claim.job], Result("completed"), world.now)
             world.end(ending, seen.firing(claim.job))
             if not self.lost:

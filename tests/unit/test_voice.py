@@ -128,7 +128,7 @@ def test_what_is_said_belongs_to_the_context_and_ends_with_the_block(spoken: Spo
     logger.addHandler(ear)
     logger.propagate = False  # pytest's own handler raises what can't be formatted
     try:
-        with voice.speaking(spoken.voice):
+        with spoken.voice:
             logger.warning("mine")
             logger.warning("%d misfits", "no number")
             other = threading.Thread(target=logger.warning, args=("another's",))
