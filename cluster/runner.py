@@ -71,7 +71,9 @@ class Runner:
     _attempts: dict[int, Attempt] = field(default_factory=dict)  # by token, whose hash is slow
     _queue: SimpleQueue[Attempt] = field(default_factory=SimpleQueue)
     _results: SimpleQueue[tuple[Attempt, Result]] = field(default_factory=SimpleQueue)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # of the next two
     _threads: int = 0
+    _idle: int = 0  # threads that wait for an attempt, or are about to
     _trusted_until: float = math.inf
 
     @property
@@ -96,10 +98,8 @@ class Runner:
         deadline = time.monotonic() + job.timeout
         attempt = Attempt(claim, job, run, deadline, trusted_until or self._trusted_until)
         self._attempts[claim.token.int] = attempt
-        if self._threads < min(len(self._attempts), self.slots):
-            self._threads += 1
-            threading.Thread(target=self._serve, name=f"run-{self._threads}", daemon=True).start()
         self._queue.put(attempt)
+        self._staff()
 
     def results(self) -> list[tuple[Attempt, Result]]:
         """Return the results that are there; each is the caller's until `forget`."""
@@ -143,9 +143,26 @@ class Runner:
             if now >= attempt.deadline:
                 attempt.stop("timed_out")
 
+    def _staff(self) -> None:
+        """Start a thread if an attempt waits and nobody is there to take it.
+
+        Asked after each attempt that comes, and by each thread that takes one: so what waits is
+        never left to threads that are busy, and tasks that do nothing share a few.
+        """
+        with self._lock:
+            if self._idle or self._threads == self.slots or self._queue.empty():
+                return
+            self._idle += 1
+            self._threads += 1
+            name = f"run-{self._threads}"
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
     def _serve(self) -> None:
         while True:
             attempt = self._queue.get()
+            with self._lock:
+                self._idle -= 1
+            self._staff()
             claim = attempt.claim
             with self.attend(attempt):
                 if claim.suspect or attempt.job.isolation == "process":
@@ -153,5 +170,7 @@ class Runner:
                 else:
                     result = perform(attempt.job, attempt.run, claim.args)
                 attempt.outcome = result.outcome
+            with self._lock:
+                self._idle += 1
             self._results.put((attempt, result))
             self.wake()

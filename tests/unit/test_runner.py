@@ -1,9 +1,11 @@
 """The runner: functions in real threads, and how each came back."""
 
 import math
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NoReturn
 
 import pytest
@@ -243,6 +245,33 @@ def test_a_thread_is_used_again(performed: Performed) -> None:
         performed.result()
         performed.runner.forget(claim.token)
     assert set(names) == {"run-1"}
+
+
+def test_what_waits_is_never_left_to_threads_that_are_busy() -> None:
+    """Each round, some tasks are over at once, and all others wait until they all are there."""
+    slots, rounds = 8, 200
+    runner = Runner(slots, no_connection, nobody_apart, lambda: None)
+    for waiting in range(rounds):
+        together = threading.Barrier(1 + waiting % slots)
+        functions: list[Callable[[], object]] = [partial(together.wait, 20)] * together.parties
+        functions += [lambda: None] * (slots - together.parties)
+        for function in random.sample(functions, slots):
+            runner.start(a_claim(), a_job(function=function))
+        found: list[tuple[Attempt, Result]] = []
+        while len(found) < slots:
+            found += eventually(runner.results, every=0.001)
+        assert {result.outcome for _, result in found} == {"completed"}
+        for attempt, _ in found:
+            runner.forget(attempt.claim.token)
+
+
+def test_tasks_that_do_nothing_share_a_few_threads() -> None:
+    ran: set[int] = set()
+    runner = Runner(200, no_connection, nobody_apart, lambda: None)
+    for _ in range(200):
+        runner.start(a_claim(), a_job(function=lambda: ran.add(threading.get_ident())))
+    eventually(lambda: not runner._queue.qsize())  # noqa: SLF001 - all are taken
+    assert len(ran) < 100
 
 
 def test_a_result_counts_as_load_until_it_is_forgotten(performed: Performed) -> None:
