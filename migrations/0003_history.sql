@@ -27,16 +27,17 @@ CREATE TABLE IF NOT EXISTS history (
     result jsonb
 ) PARTITION BY RANGE (finished_at);
 CREATE INDEX IF NOT EXISTS history_run ON history (run_id, attempt);
-CREATE INDEX IF NOT EXISTS history_job ON history (job, finished_at DESC, run_id DESC);
--- Tasks that are over, by what became of them, newest first: their ids grow with time.
-CREATE INDEX IF NOT EXISTS history_completed ON history (run_id DESC)
+CREATE INDEX IF NOT EXISTS history_job ON history (job, finished_at, run_id);
+-- Tasks that are over, by what became of them. Ids and times grow, so that new entries come after
+-- those of their kind: in falling order each page would be split in the middle, and stay half empty.
+CREATE INDEX IF NOT EXISTS history_completed ON history (run_id)
     WHERE closing AND outcome = 'completed';
-CREATE INDEX IF NOT EXISTS history_error ON history (run_id DESC)
+CREATE INDEX IF NOT EXISTS history_error ON history (run_id)
     WHERE closing AND outcome <> 'completed';
 -- The same of one kind; and by name, for who searches one, or its beginning.
-CREATE INDEX IF NOT EXISTS history_kind_completed ON history (job, run_id DESC)
+CREATE INDEX IF NOT EXISTS history_kind_completed ON history (job, run_id)
     WHERE closing AND outcome = 'completed';
-CREATE INDEX IF NOT EXISTS history_kind_error ON history (job, run_id DESC)
+CREATE INDEX IF NOT EXISTS history_kind_error ON history (job, run_id)
     WHERE closing AND outcome <> 'completed';
 CREATE INDEX IF NOT EXISTS history_name_completed ON history (job, name COLLATE "C", run_id)
     WHERE closing AND outcome = 'completed';

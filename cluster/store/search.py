@@ -155,7 +155,7 @@ def _part(status: int, wanted: Wanted, rows: LiteralString, *, newer: bool) -> L
         # One of a list of one, so that the order is by kind as well, and only the index by kind
         # and id will do: the planner would rather walk all there is, as if kinds were well mixed.
         only = " AND job = ANY (ARRAY[%(kind)s::text])"
-        ordered = f"job{'' if newer == (status == tasks.NEW) else ' DESC'}, {ordered}"
+        ordered = f"job{order}, {ordered}"
     return f"""({select} WHERE {those}{only} AND {key} {way} %(task)s
         ORDER BY {ordered} LIMIT {rows})"""
 
