@@ -32,6 +32,7 @@ from webapp.pages.live import Live
 from webapp.pages.run import RunPage
 from webapp.pages.tasks import TasksPage
 from webapp.parameters import TaskId
+from webapp.parking import Resumed
 from webapp.quota import Quota
 from webapp.remote import TaskClaims, TaskComplete, TaskFail, TaskHeartbeat, TaskRelease
 from webapp.runs import Run, RunCancel
@@ -74,12 +75,8 @@ def routes(
     sessions = Sessions(tokens)
     router = openapi.Router()
     app: App = falcon.App(router=router)
-    if tracing.configured():
-        app.add_middleware(Tracing())
-    app.add_middleware(Head())
-    app.add_middleware(Keys())
-    app.add_middleware(Guard())
-    app.add_middleware(Access(sessions))
+    app.add_middleware([Resumed(), *([Tracing()] if tracing.configured() else ())])
+    app.add_middleware([Head(), Keys(), Guard(), Access(sessions)])
     app.req_options.strip_url_path_trailing_slash = True
     problems.install(app)
     app.router_options.converters["user"] = UserId

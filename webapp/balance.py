@@ -1,6 +1,7 @@
 """Balance: an account that never goes below zero, changed in the request itself (B2 to B5)."""
 
 import re
+from functools import partial
 from typing import Annotated
 
 import falcon
@@ -12,7 +13,7 @@ from cluster.database import Pool
 from webapp import answers, bodies, examples, idempotency
 from webapp.openapi import IDEMPOTENCY_KEY, Answer, describes
 from webapp.problems import Problem
-from webapp.till import Till
+from webapp.till import Till, Verdict
 
 _INT8 = 2**63
 
@@ -74,32 +75,43 @@ class Balance:
         """
         key = idempotency.key(request)
         amount = bodies.read(request, Change).amount
+        answer = partial(_answer, user, amount)
+        if key is None:
+            self._till.change(request, response, user, amount, answer)
+            return
         try:
-            verdict, balance = (
-                self._till.change(user, amount) if key is None else self._keyed(user, amount, key)
-            )
+            answer(response, self._keyed(user, amount, key))
         except psycopg.errors.NumericValueOutOfRange as error:
             raise _overflow() from error
-        if verdict == "changed":
-            bodies.answer(response, {"userId": user, "balance": balance})
-        elif verdict == "insufficient":
-            detail = f"The balance is {balance}: insufficient funds for {amount}."
-            raise Problem(409, "insufficient-funds", detail, userId=user, balance=balance)
-        elif verdict == "overflow":
-            raise _overflow()
-        elif verdict == "key_reused":
-            detail = "This Idempotency-Key belongs to a different request."
-            raise Problem(422, "idempotency-key-reused", detail)
-        else:
-            raise _unknown(user)
 
-    def _keyed(self, user: int, amount: int, key: str) -> tuple[str, int | None]:
+    def _keyed(self, user: int, amount: int, key: str) -> Verdict:
         # The procedure commits, then waits for the disk: see migrations/0001_balance.sql.
         query = "CALL change_balance(%s::bigint, %s::bigint, %s::text, NULL, NULL)"
         with self._pool.connection() as connection:
             row = connection.execute(query, (user, amount, key), prepare=True).fetchone()
         assert row  # noqa: S101 - a procedure with INOUT parameters returns one row
-        return row[0], row[1]
+        return Verdict(*row)
+
+
+def _answer(user: int, amount: int, response: falcon.Response, verdict: Verdict) -> None:
+    """Tell what became of a change.
+
+    Raises:
+        Problem: it was refused.
+    """
+    name, balance = verdict
+    if name == "changed":
+        bodies.answer(response, {"userId": user, "balance": balance})
+    elif name == "insufficient":
+        detail = f"The balance is {balance}: insufficient funds for {amount}."
+        raise Problem(409, "insufficient-funds", detail, userId=user, balance=balance)
+    elif name == "overflow":
+        raise _overflow()
+    elif name == "key_reused":
+        detail = "This Idempotency-Key belongs to a different request."
+        raise Problem(422, "idempotency-key-reused", detail)
+    else:
+        raise _unknown(user)
 
 
 class Users:

@@ -16,10 +16,13 @@ protocol are for a proxy in front.
 import math
 import socket
 import sys
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from itertools import takewhile
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
@@ -29,7 +32,9 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 from cluster.nudge import nudge
 from webapp.arrival import Arrival
 from webapp.departure import Line
+from webapp.parking import RESUME, Parked
 from webapp.refusal import Overheard, refusal
+from webapp.returns import Answered, Returns
 
 RECEIVE_BYTES = 64 * 1024  # one read; most requests arrive in one
 
@@ -69,9 +74,14 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn ships no types
             self.sock.send(message)
 
 
+_PARKED = object()
+"""What becomes of a request that its thread has left to somebody else."""
+
+
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
     """gunicorn's ThreadWorker, which reads and closes without waiting."""
 
+    wsgi: Any  # the application as gunicorn calls it
     request_seconds = 10.0  # for a request to arrive, a client to read its answer, or to close
     told_at = math.inf  # monotonic, when it began to stop
 
@@ -80,6 +90,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
         # Both with the next deadline first.
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
         self._sending: OrderedDict[Connection, None] = OrderedDict()
+        self._here = threading.local()
+        self.method_queue = Returns()
 
     def init_process(self) -> None:
         """Work until the end. A worker that comes later does not end the service if it can't.
@@ -163,8 +175,47 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
         with suppress(OSError):
             client.sendall(refusal(overheard.status))
 
-    def handle_request(self, req: Any, conn: Connection) -> bool:
+    def load_wsgi(self) -> None:
+        """Load the application, and let it park requests."""
+        super().load_wsgi()
+        self._application, self.wsgi = self.wsgi, self._call
+
+    def enqueue_req(self, conn: Connection) -> None:
+        """Give a request to a thread; it comes back from there, unless it was parked."""
+        done = self.tpool.submit(self.handle, conn)
+        done.add_done_callback(partial(self._give_back, conn))
+
+    def _give_back(self, conn: Connection, done: Any) -> None:
+        """Give a request back to the main thread, from another one."""
+        if done.cancelled() or done.exception() or done.result() is not _PARKED:
+            self.method_queue.defer(self.finish_request, conn, done)
+
+    def _call(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """Call the application, and tell it how a request that it parks is answered."""
+        resp = start_response.__self__
+        environ[RESUME] = partial(self._resume, self._here.conn, resp, time.monotonic())
+        return self._application(environ, start_response)
+
+    def _resume(self, conn: Connection, resp: Any, began: float, environ: dict[str, Any]) -> None:
+        """Answer a request that was parked: what gunicorn does after it has called."""
+        keep: object = False
+        try:
+            for piece in self._application(environ, resp.start_response):
+                resp.write(piece)
+            resp.close()
+            took = timedelta(seconds=time.monotonic() - began)
+            self.log.access(resp, resp.req, environ, took)
+            conn.settled = conn.arrival.whole
+            keep = self._keepalive_after(conn, not resp.should_close())
+        except OSError as error:
+            self.log.debug("The client of a parked request has gone: %s", error)
+        except Exception as error:  # noqa: BLE001 - whoever brings answers has others to bring
+            self.handle_error(resp.req, conn.sock, conn.client, error)
+        self.method_queue.defer(self.finish_request, conn, Answered(keep))
+
+    def handle_request(self, req: Any, conn: Connection) -> object:
         """Run the application, in the thread."""
+        self._here.conn = conn
         if not conn.arrival.whole:
             req.force_close()  # nobody knows where the next request would start
         if conn.arrival.expects_continue:
@@ -174,11 +225,15 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
         except TimeoutError:
             self.log.warning("Gave up on a client that does not send: %s", conn.client)
             return False
+        except Parked:
+            return _PARKED  # and touch it no more: it may be answered already
         conn.settled = conn.arrival.whole
         return keep
 
-    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:  # noqa: FBT001 - inherited
+    def _keepalive_after(self, conn: Connection, keepalive: object) -> object:
         """Skip what the application left of the body, which is here: no need of a timeout."""
+        if keepalive is _PARKED:
+            return keepalive
         return keepalive and bool(conn.parser.finish_body())
 
     def finish_request(self, conn: Connection, fs: Any) -> None:

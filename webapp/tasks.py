@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -49,6 +50,7 @@ class Tasks:
         self._posted = posted
         self._quota = quota
         self._posts = Together(pool, _enqueue_together)
+        self._traced = tracing.configured()
 
     @describes(
         "tasks",
@@ -133,19 +135,19 @@ class Tasks:
             task.idempotency_key = key
         asked = new_tasks.asked(self._catalogue, task)
         self._quota.take(request, 1)
-        made = self._enqueue(asked)
-        response.location = f"/tasks/{made.id}"
-        bodies.answer(response, {"task_id": made.id}, falcon.HTTP_201)
+        # With others that come at the same time, unless it has a key or a trace.
+        if asked.get("idempotency_key") is not None or self._traced:
+            _answer_made(response, enqueue(self._pool, [asked], self._posted)[0])
+        else:
+            self._posts.do(request, response, None, asked, partial(self._stored, asked))
 
-    def _enqueue(self, asked: dict[str, Any]) -> tasks.Made:
-        """Store a task: with others that come at the same time, unless it has a key or a trace."""
-        if asked.get("idempotency_key") is not None or tracing.configured():
-            return enqueue(self._pool, [asked], self._posted)[0]
-        made = self._posts.do(None, asked)
+    def _stored(
+        self, asked: dict[str, Any], response: falcon.Response, made: tasks.Made | psycopg.Error
+    ) -> None:
         if isinstance(made, psycopg.Error):
             raise made
         _wake_for([asked], self._posted)
-        return made
+        _answer_made(response, made)
 
 
 class TaskBatch:
@@ -342,6 +344,11 @@ def enqueue(
         made = tasks.enqueue_many(pool, asked, by)
     _wake_for(asked, posted)
     return made
+
+
+def _answer_made(response: falcon.Response, made: tasks.Made) -> None:
+    response.location = f"/tasks/{made.id}"
+    bodies.answer(response, {"task_id": made.id}, falcon.HTTP_201)
 
 
 def _enqueue_together(

@@ -1,7 +1,9 @@
 """The till: changes of one balance that come at the same time are made together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import falcon
 
 from cluster.database import Pool
 from webapp.together import Connection, Together
@@ -13,7 +15,7 @@ class Verdict(NamedTuple):
     """What became of a change.
 
     Attributes:
-        name: `changed`, `insufficient`, `overflow` or `unknown`.
+        name: `changed`, `insufficient`, `overflow` or `unknown`; under a key also `key_reused`.
         balance: right after it; None if there is no such user.
     """
 
@@ -31,9 +33,16 @@ class Till:
     def __init__(self, pool: Pool) -> None:
         self._changes = Together(pool, _change)
 
-    def change(self, user: int, amount: int) -> Verdict:
-        """Change a balance; return when that is on disk, or refused; raises as `Together.do`."""
-        return self._changes.do(user, amount)
+    def change(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        user: int,
+        amount: int,
+        then: Callable[[falcon.Response, Verdict], None],
+    ) -> None:
+        """Change a balance; answer when that is on disk, or refused; as `Together.do`."""
+        self._changes.do(request, response, user, amount, then)
 
 
 def _change(connection: Connection, user: int, amounts: Sequence[int]) -> list[Verdict]:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import chain
+from queue import SimpleQueue
 from typing import Any, cast
 
+import falcon
 import psycopg
 import pytest
+from falcon.testing import create_environ
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg_pool import PoolTimeout
@@ -27,6 +30,7 @@ from tests.integration.builders import (
     together,
     value,
 )
+from webapp.parking import RESUME, THEN, Parked, Then
 from webapp.till import Till, Verdict
 
 MOST = 2**63 - 1
@@ -61,6 +65,41 @@ def one_by_one(balance: int, asked: list[int]) -> list[Verdict]:
             balance += amount
         verdicts.append(Verdict(name, balance))
     return verdicts
+
+
+def change(till: Till, user: int, amount: int) -> Verdict:
+    """Ask a till for a change, as a request does whose server can't park it."""
+    told: list[Verdict] = []
+    request = falcon.Request(create_environ())
+    till.change(request, falcon.Response(), user, amount, lambda _, verdict: told.append(verdict))
+    return told[0]
+
+
+class Parking:
+    """Changes whose requests are parked, and what their answers say, in the order they come."""
+
+    def __init__(self, till: Till) -> None:
+        self._till = till
+        self._answers: SimpleQueue[Then] = SimpleQueue()
+        self._verdicts: list[Verdict] = []
+
+    def comes(self, amount: int, user: int = 1) -> None:
+        """Ask for a change that finds another one under way."""
+        environ = create_environ()
+        environ[RESUME] = lambda environ: self._answers.put(environ[THEN])
+        with pytest.raises(Parked):
+            self._till.change(
+                falcon.Request(environ),
+                falcon.Response(),
+                user,
+                amount,
+                lambda _, verdict: self._verdicts.append(verdict),
+            )
+
+    def answer(self) -> Verdict:
+        """Return the next answer, or raise what it raises, once it is there."""
+        self._answers.get(timeout=20)(falcon.Response())
+        return self._verdicts.pop()
 
 
 def lines(till: Till) -> dict[int, list[Any]]:
@@ -100,7 +139,7 @@ class Crowd:
         futures = []
         for amount in asked:
             before = self._in_line(user)
-            futures.append(self._threads.submit(self._till.change, user, amount))
+            futures.append(self._threads.submit(change, self._till, user, amount))
             eventually(lambda before=before: self._in_line(user) == before + 1)  # type: ignore[misc] # bound at once
         return futures
 
@@ -168,7 +207,7 @@ def test_users_that_are_not_there_are_told_to_each_of_a_group(
 def test_refusals_alone_lock_nothing(url: str, pool: Pool, tills: Pool) -> None:
     with psycopg.connect(url) as holder:
         holder.execute("SELECT FROM users FOR UPDATE")
-        assert Till(tills).change(1, -10_001) == Verdict("insufficient", 10_000)
+        assert change(Till(tills), 1, -10_001) == Verdict("insufficient", 10_000)
     assert postings(pool, 1) == [(10_000, 10_000)]
 
 
@@ -186,7 +225,7 @@ def test_two_tills_at_once_lose_and_double_nothing(url: str, pool: Pool, seed: i
         both = [Till(each) for each in pools]
         verdicts = together(
             len(changes),
-            lambda number: [both[number % 2].change(*each) for each in changes[number]],
+            lambda number: [change(both[number % 2], *each) for each in changes[number]],
         )
     answered = list(zip(chain(*changes), chain(*verdicts), strict=True))
     for user in (1, 2, 3):
@@ -218,7 +257,7 @@ def test_a_session_that_is_ended_takes_its_group_along_and_nobody_else(
                 with pytest.raises(psycopg.OperationalError):
                     future.result()
         assert last.result() == Verdict("changed", 9_995)
-        assert till.change(1, -6) == Verdict("changed", 9_989)
+        assert change(till, 1, -6) == Verdict("changed", 9_989)
     assert postings(pool, 1) == [(10_000, 10_000), (-5, 9_995), (-6, 9_989)]
 
 
@@ -295,11 +334,11 @@ def test_an_error_nobody_expected_leaves_nobody_waiting(
     startling = Startling(tills, error)
     till = Till(cast(Pool, startling))
     with ThreadPoolExecutor(5) as threads:
-        futures = [threads.submit(till.change, 1, -2) for _ in range(5)]
+        futures = [threads.submit(change, till, 1, -2) for _ in range(5)]
         eventually(lambda: len(lines(till)[1]) == 4)
         startling.gate.set()
         assert [type(future.exception()) for future in futures] == [error] * 5
-    assert till.change(1, -2) == Verdict("changed", 9_998)
+    assert change(till, 1, -2) == Verdict("changed", 9_998)
     assert postings(pool, 1) == [(10_000, 10_000), (-2, 9_998)]
 
 
@@ -310,8 +349,44 @@ def test_nobody_stands_in_line_longer_than_the_pool_lets_one_wait(url: str, pool
         with nobody_gets_at_users(url):
             (first,) = Crowd(till, pool).comes(-1)
             with pytest.raises(PoolTimeout):
-                till.change(1, -2)
+                change(till, 1, -2)
             assert lines(till) == {1: []}
         assert first.result() == Verdict("changed", 9_999)
-        assert till.change(1, -4) == Verdict("changed", 9_995)
+        assert change(till, 1, -4) == Verdict("changed", 9_995)
     assert postings(pool, 1) == [(10_000, 10_000), (-1, 9_999), (-4, 9_995)]
+
+
+def test_who_is_parked_gets_its_own_answer_and_in_time(url: str, pool: Pool) -> None:
+    """Of more than a group has; and with nobody left who waits."""
+    chance = random.Random(1)
+    asked = [chance.choice([-90, -7, 3, 40]) for _ in range(300)]
+    with till_pool(url, size=1, timeout=30) as one:
+        till = Till(one)
+        parking = Parking(till)
+        with nobody_gets_at_users(url):
+            (first,) = Crowd(till, pool).comes(-1)
+            for amount in asked:
+                parking.comes(amount)
+        expected = one_by_one(10_000, [-1, *asked])
+        assert [first.result(), *(parking.answer() for _ in asked)] == expected
+        assert lines(till) == {}
+    assert value(pool, "SELECT count(DISTINCT posted_at) FROM ledger WHERE amount <> 10000") == 4
+
+
+def test_who_is_parked_is_told_when_it_takes_too_long(url: str, pool: Pool) -> None:
+    with till_pool(url, size=1, timeout=0.5) as short:
+        short.wait()
+        till = Till(short)
+        parking = Parking(till)
+        with nobody_gets_at_users(url):
+            (first,) = Crowd(till, pool).comes(-1)
+            for amount in (-2, -3):
+                parking.comes(amount)
+            for _ in range(2):
+                with pytest.raises(PoolTimeout):
+                    parking.answer()
+            assert lines(till) == {1: []}
+            parking.comes(-4)
+        assert first.result() == Verdict("changed", 9_999)
+        eventually(lambda: not lines(till))
+    assert postings(pool, 1)[:2] == [(10_000, 10_000), (-1, 9_999)]

@@ -83,6 +83,11 @@ class Server:
         """The worker process, of several the oldest."""
         return psutil.Process(self.process.pid).children()[0]
 
+    def connections(self) -> int:
+        """Return how many connections the worker has."""
+        found = self.worker.net_connections("tcp")
+        return sum(each.status == psutil.CONN_ESTABLISHED for each in found)
+
     def client(self, first: bytes = b"") -> Client:
         """Open a connection and send the first bytes."""
         client = Client(self.port, first)

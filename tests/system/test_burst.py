@@ -1,11 +1,18 @@
 """Ten thousand withdrawals at one moment: each answered, half of them served, none too many."""
 
+import os
+import select
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from benchmarks.burst import Target
 from tests.eventually import eventually
 from tests.system.facts import completed, outcomes, rows, shares, unsound
 from tests.system.gunicorns import ROOT, Instance, gunicorn, ready
@@ -46,3 +53,52 @@ def answers(report: str) -> dict[str, int]:
     """Return how many answers of each kind the report counts."""
     counted = [line.split(maxsplit=1) for line in report.splitlines() if line.startswith("  ")]
     return {name: int(count.replace(",", "")) for count, name in counted}
+
+
+def test_changes_that_wait_for_the_database_leave_the_threads_to_others(
+    url: str, tmp_path: Path
+) -> None:
+    """A hundred of them, and sixteen threads; nobody of the hundred is answered before."""
+    ask = Target("127.0.0.1", 0, 1).request(-2)
+    with gunicorn(url, tmp_path, env={"WEB_CONCURRENCY": "1"}) as cluster, ExitStack() as stack:
+        ready(cluster)
+        with frozen(url, "ronin http"):
+            clients = [stack.enter_context(Client(cluster.port, ask)) for _ in range(100)]
+            assert cluster.get("/health")
+            answered, _, _ = select.select(clients, [], [], 0)
+            assert not answered
+        statuses = [each.status() for each in clients]
+        assert set(statuses) <= {200, 503}
+        assert cluster.http.post("/users/1/balance", json={"amount": -2}).status_code == 200
+        posted = rows(url, "SELECT count(*) FROM ledger WHERE amount = -2")[0][0]
+    assert posted > statuses.count(200)
+    assert unsound(url) == {}
+
+
+@contextmanager
+def frozen(url: str, application: str) -> Iterator[None]:
+    """Stop the sessions of an application while the block takes."""
+    query = "SELECT pid FROM pg_stat_activity WHERE application_name = %(name)s"
+    pids = [row[0] for row in rows(url, query, name=application)]
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+class Client(socket.socket):
+    """A connection on which a request was sent."""
+
+    def __init__(self, port: int, request: bytes) -> None:
+        super().__init__()
+        self.settimeout(60)
+        self.connect(("127.0.0.1", port))
+        self.sendall(request)
+
+    def status(self) -> int:
+        """Return the status of the answer."""
+        return int(self.recv(4096).split()[1])

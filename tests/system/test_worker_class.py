@@ -21,17 +21,17 @@ class Held(NamedTuple):
     client: Client
     gate: int
 
-    def go(self) -> Answer:
+    def go(self, word: bytes = b"done") -> Answer:
         """Let the application go on, and read its answer."""
-        os.write(self.gate, b"done")
+        os.write(self.gate, word)
         os.close(self.gate)
         return self.client.answer()
 
 
-def hold(server: Server, fifo: Path) -> Held:
-    """Start a request that waits for the FIFO."""
+def hold(server: Server, fifo: Path, path: str = "/hold", *, more: bytes = b"") -> Held:
+    """Start a request that waits for the FIFO, and send more on its connection."""
     os.mkfifo(fifo)
-    client = server.client(request(str(fifo).encode(), path="/hold"))
+    client = server.client(request(str(fifo).encode(), path=path) + more)
     # It opens for writing, without waiting, only when the application has it open for reading.
     return Held(client, eventually(lambda: os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)))
 
@@ -100,3 +100,58 @@ def test_blocked_main_thread_is_aborted(serve: Serve) -> None:
     worker.suspend()
     eventually(lambda: "WORKER TIMEOUT" in server.log.read_text())
     assert eventually(lambda: server.post(b"x").status == 200)
+
+
+def test_parked_requests_hold_no_thread(serve: Serve, tmp_path: Path) -> None:
+    """There are two threads."""
+    server = serve("Patient")
+    parked = [hold(server, tmp_path / f"gate-{n}", "/park") for n in range(20)]
+    assert server.post(b"x").body == b"x"
+    for number, each in enumerate(reversed(parked)):
+        assert each.go(b"%d" % number)[::2] == (200, b"%d" % number)
+        each.client.send(request(b"again"))
+        assert each.client.answer().body == b"again"
+
+
+def test_what_follows_a_parked_request_is_answered_after_it(serve: Serve, tmp_path: Path) -> None:
+    server = serve("Patient")
+    held = hold(server, tmp_path / "gate", "/park", more=request(b"x") + request(b"y"))
+    assert held.go().body == b"done"
+    assert [held.client.answer().body for _ in range(2)] == [b"x", b"y"]
+
+
+def test_an_answer_may_come_before_its_thread_knows_that_it_is_parked(serve: Serve) -> None:
+    server = serve("Patient")
+    client = server.client()
+    for number in range(200):
+        client.send(request(b"%d" % number, path="/at-once"))
+        assert client.answer()[::2] == (200, b"%d" % number)
+
+
+def test_a_client_that_leaves_a_parked_request_harms_nobody(serve: Serve, tmp_path: Path) -> None:
+    server = serve("Patient")
+    connections = server.connections()
+    for number in range(5):
+        held = hold(server, tmp_path / f"gate-{number}", "/park")
+        held.client.close()
+        os.write(held.gate, b"done")
+        os.close(held.gate)
+    eventually(lambda: server.connections() == connections)
+    assert server.post(b"x").body == b"x"
+
+
+def test_an_error_in_the_answer_to_a_parked_request_is_told(serve: Serve, tmp_path: Path) -> None:
+    server = serve("Patient")
+    held = hold(server, tmp_path / "gate", "/park")
+    assert held.go(b"error").status == 500
+    assert held.client.rest() == b""
+    assert server.post(b"x").body == b"x"
+
+
+def test_term_finishes_parked_requests(serve: Serve, tmp_path: Path) -> None:
+    server = serve("Patient", "--graceful-timeout", "60")
+    parked = [hold(server, tmp_path / f"gate-{n}", "/park") for n in range(5)]
+    server.process.terminate()
+    eventually(lambda: "Handling signal: term" in server.log.read_text())
+    assert [each.go()[::2] for each in parked] == [(200, b"done")] * 5
+    assert server.process.wait(timeout=30) == 0
