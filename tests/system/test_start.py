@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -206,3 +207,15 @@ def refused_port(folder: Path, command: Sequence[str]) -> str:
     )
     said = done.stdout + done.stderr
     return said.partition("cannot listen on 192.0.2.1:")[2].partition(":")[0]
+
+
+def test_the_threads_of_a_worker_share_few_arenas(url: str, tmp_path: Path) -> None:
+    """Of glibc's allocator, which begins each but the first at a multiple of 64 MiB."""
+    with gunicorn(url, tmp_path, env=ALONE) as cluster:
+        ready(cluster)
+        with ThreadPoolExecutor(16) as visitors:
+            list(visitors.map(cluster.http.get, ["/"] * 64))
+        [worker] = cluster.workers().values()
+        mapped = [each.addr.split("-") for each in worker.memory_maps(grouped=False)]
+        heaps = [start for start, _ in mapped if int(start, 16) % (64 << 20) == 0]
+    assert len(heaps) < 4  # one, and whatever else happens to begin there; there were fifteen
