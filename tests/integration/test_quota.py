@@ -75,7 +75,7 @@ def test_a_form_is_no_way_around_it(pool: Pool, worker: falcon.testing.TestClien
 
     def send() -> int:
         form = filled({"name": "x"})
-        path = "/ui/kinds/work/tasks"
+        path = f"/ui/kinds/{TASK['kind']}/tasks"
         answer = worker.simulate_post(path, body=form, headers=FORM, remote_addr="10.0.0.1")
         return int(answer.status_code)
 
