@@ -155,7 +155,14 @@ class Runner:
             self._idle += 1
             self._threads += 1
             name = f"run-{self._threads}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except RuntimeError:  # no more to be had; what waits is left to those that are there
+            with self._lock:
+                self._idle -= 1
+                self._threads -= 1
+                if not self._threads:
+                    raise
 
     def _serve(self) -> None:
         while True:

@@ -265,6 +265,24 @@ def test_what_waits_is_never_left_to_threads_that_are_busy() -> None:
             runner.forget(attempt.claim.token)
 
 
+def test_a_thread_that_can_not_be_had_costs_no_attempt(
+    performed: Performed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is there takes what waits when it is free again."""
+    gate = threading.Event()
+    performed.start(lambda: gate.wait(20))
+
+    def refuse(_: threading.Thread) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    eventually(performed.runner._queue.empty)  # noqa: SLF001 - it is taken
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        performed.start(lambda: None)
+        gate.set()
+        assert [result.outcome for result in performed.results(2)] == ["completed"] * 2
+
+
 def test_tasks_that_do_nothing_share_a_few_threads() -> None:
     ran: set[int] = set()
     runner = Runner(200, no_connection, nobody_apart, lambda: None)
