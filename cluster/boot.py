@@ -276,6 +276,7 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> JobSide:
         lease_seconds=settings.lease_seconds,
         alive=alive,
         nudge=nudge,
+        copies=gunicorn_worker.cfg.workers,
     )
     return JobSide(worker, scribe)
 

@@ -67,9 +67,10 @@ class Worker:
         lease_seconds: how long its word counts; the heartbeat comes at a third of it.
         alive: False once the process shall end or its parent is gone; asked at every turn.
         nudge: set by whoever has work for the loop; rung when there is more than it can take.
+        copies: workers that its instance starts, itself included.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it is made of
         self,
         *,
         name: str,
@@ -80,6 +81,7 @@ class Worker:
         lease_seconds: float,
         alive: Callable[[], bool],
         nudge: Nudge,
+        copies: int = 1,
     ) -> None:
         self._name = name
         self._process = process
@@ -91,6 +93,7 @@ class Worker:
         self._slack = min(POLL_SECONDS / 2, lease_seconds / 12)
         self._alive = alive
         self._nudge = nudge
+        self._copies = copies
         self._turn = spread.turn(process.pid)
         self._phase = spread.phase(process.pid)
         self._log = log.get("worker").bind(worker=name)
@@ -195,7 +198,13 @@ class Worker:
         self._take_over(look)
         jobs.declare(self._pool, self._catalogue)
         worker = leases.register(
-            self._pool, self._name, self._process, names, self._lease, slots=self._runner.slots
+            self._pool,
+            self._name,
+            self._process,
+            names,
+            self._lease,
+            slots=self._runner.slots,
+            copies=self._copies,
         )
         self._id = worker
         self._pulse_id = self._pulse_id or worker

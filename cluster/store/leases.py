@@ -32,12 +32,14 @@ def register(
     lease_seconds: float,
     *,
     slots: int | None = None,
+    copies: int = 1,
 ) -> UUID:
     """Take a lease under a new identity, and set the opening if the cluster is silent.
 
     Copies that start together begin together: runs open for claims a second after the last of
-    them has registered, and at most five seconds after the first. A worker that joins a
-    cluster at work moves nothing. Nor does one that finds it silent again within ten seconds
+    them has registered, and at most five seconds after the first; while fewer are there than one
+    instance starts, those five seconds are waited for. A worker that joins a cluster at work
+    moves nothing. Nor does one that finds it silent again within ten seconds
     after another has left in order: where they come and go all the time, runs would never open.
 
     Args:
@@ -47,6 +49,7 @@ def register(
         jobs: the names that its code knows.
         lease_seconds: how long its word counts.
         slots: runs that it performs at once, for people.
+        copies: workers that its instance starts, itself included.
     """
     with pool.connection() as connection, connection.transaction():
         # Two at once: the second waits here, and its next statement sees the first one's lease.
@@ -54,15 +57,18 @@ def register(
         connection.execute(
             """
             UPDATE opening SET
-                first_at = CASE WHEN silent THEN clock_timestamp() ELSE first_at END,
-                opens_at = CASE WHEN silent THEN clock_timestamp() + interval '1 s'
-                    ELSE least(clock_timestamp() + interval '1 s', first_at + interval '5 s') END
-            FROM (SELECT least(left_at, opens_at) < clock_timestamp() - interval '10 s'
-                AND NOT EXISTS (SELECT FROM worker
-                    WHERE lease_until > now() AND NOT remote) AS silent
-                FROM opening) s
+                first_at = s.first_at,
+                opens_at = least(s.first_at + interval '5 s', clock_timestamp()
+                    + CASE WHEN alone THEN interval '5 s' ELSE interval '1 s' END)
+            FROM (SELECT silent, present + 1 < %s AS alone,
+                    CASE WHEN silent THEN clock_timestamp() ELSE first_at END AS first_at
+                FROM opening CROSS JOIN LATERAL (SELECT count(*) AS present FROM worker
+                    WHERE lease_until > now() AND NOT remote) w
+                CROSS JOIN LATERAL (SELECT present = 0 AND least(left_at, opens_at)
+                    < clock_timestamp() - interval '10 s' AS silent) q) s
             WHERE silent OR clock_timestamp() < opens_at
-            """
+            """,
+            (copies,),
         )
         return _insert(connection, name, process, jobs, lease_seconds, slots=slots, remote=False)
 

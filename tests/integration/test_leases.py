@@ -29,9 +29,9 @@ from tests.integration.builders import (
 )
 
 
-def register(pool: Pool, number: int = 1) -> UUID:
+def register(pool: Pool, number: int = 1, copies: int = 1) -> UUID:
     """Register a worker and leave the opening as that made it."""
-    return leases.register(pool, f"host:{number}", HERE, ["tick"], 15)
+    return leases.register(pool, f"host:{number}", HERE, ["tick"], 15, copies=copies)
 
 
 def opening(pool: Pool) -> tuple[object, ...]:
@@ -67,6 +67,25 @@ def test_workers_that_keep_coming_put_the_opening_off_by_five_seconds_at_most(po
     )
     register(pool)
     assert value(pool, "SELECT opens_at - first_at FROM opening") == timedelta(seconds=5)
+
+
+def test_while_copies_are_missing_the_opening_waits_for_them_five_seconds(pool: Pool) -> None:
+    for number in range(1, 3):
+        register(pool, number, copies=3)
+        assert value(pool, "SELECT opens_at - first_at FROM opening") == timedelta(seconds=5)
+
+
+def test_the_last_of_the_copies_ends_the_wait_for_them(pool: Pool) -> None:
+    together(3, lambda number: register(pool, number, copies=3))
+    ahead = value(pool, "SELECT opens_at - (SELECT max(started_at) FROM worker) FROM opening")
+    assert timedelta(seconds=1) <= ahead < timedelta(seconds=3)
+
+
+def test_copies_that_have_died_are_not_waited_for_in_a_cluster_at_work(pool: Pool) -> None:
+    a_worker(pool)
+    before = opening(pool)
+    register(pool, 2, copies=5)
+    assert opening(pool) == before
 
 
 def test_leases_that_have_run_out_make_a_cluster_silent(pool: Pool) -> None:

@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.system.facts import shares, unsound
-from tests.system.gunicorns import gunicorn
+from tests.system.gunicorns import gunicorn, job_module
+
+SLOW = """
+import os
+import time
+from pathlib import Path
+
+before = len(list(Path(__file__).parent.glob("*.booted")))
+Path(__file__).with_name(f"{os.getpid()}.booted").touch()
+time.sleep(1.3 * (before % 3))
+"""
+"""One of three processes that load it does so 1.3 s later, and one 2.6 s."""
 
 
 @pytest.mark.parametrize("start", range(5))
@@ -14,6 +25,15 @@ def test_workers_of_one_instance_share_evenly(empty_url: str, tmp_path: Path, st
     with gunicorn(empty_url, tmp_path) as instance:
         assert shares(empty_url) == [2, 2, 2, 2, 2], f"start {start}"
         assert unsound(empty_url) == {}
+        instance.kill()
+
+
+def test_workers_that_boot_more_than_a_second_apart_share_evenly(
+    empty_url: str, tmp_path: Path
+) -> None:
+    settings = {**job_module(tmp_path, SLOW), "RONIN_JOBS": "jobs,own_jobs"}
+    with gunicorn(empty_url, tmp_path, env=settings) as instance:
+        assert shares(empty_url) == [2, 2, 2, 2, 2]
         instance.kill()
 
 
