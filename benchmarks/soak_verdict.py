@@ -30,6 +30,9 @@ GROW_BY_DESIGN = {
 WARM_UP = 1 / 6
 """Part of a run that is not judged: pools and caches fill, the first vacuums come."""
 
+_BY_CHANCE = ("threads", "descriptors")
+"""Judged for all processes together: who accepts a connection has it for long, and another not."""
+
 _ARENA_MB = 1.048576
 _SMALLEST_OBJECT = 48 / 1e6
 _PAGES = 10 * 8192
@@ -44,6 +47,10 @@ def _memory(first: float, operations: float) -> float:
 
 def _fifth(first: float, _operations: float) -> float:
     return max(first / 5, _PAGES)
+
+
+def _one_a_worker(first: float, _operations: float) -> float:
+    return max(first / 20, 1)
 
 
 FLOORS: dict[str, tuple[Callable[[float, float], float], str]] = {
@@ -61,8 +68,8 @@ FLOORS: dict[str, tuple[Callable[[float, float], float], str]] = {
             "late, and a hundred at most"
         ),
     ),
-    "threads": (lambda *_: 1, "one"),
-    "descriptors": (lambda *_: 1, "one"),
+    "threads": (_one_a_worker, "a twentieth: about one for each worker"),
+    "descriptors": (_one_a_worker, "a twentieth: about one for each worker"),
     "connections": (lambda *_: 1, "one"),
     "bytes": (
         _fifth,
@@ -118,11 +125,21 @@ def findings(samples: Sequence[Sample], workers: int) -> list[Finding]:
         ValueError: too few samples to say anything.
     """
     end = samples[-1]["seconds"] if samples else 0.0
-    warm = [each for each in samples if each["seconds"] >= end * WARM_UP]
+    warm = [_summed(each) for each in samples if each["seconds"] >= end * WARM_UP]
     if len(warm) < 2 * _ENOUGH:
         raise ValueError("too few samples after the warm-up to compare its halves")
     operations = _operations(warm) / 2 / workers
     return [_finding(name, warm, operations) for name in _judged(warm)]
+
+
+def _summed(sample: Sample) -> Sample:
+    """Return a sample with one figure of all processes for what is theirs by chance."""
+    summed: Sample = {}
+    for name, figure in sample.items():
+        what, _, whose = name.partition("/")
+        key = f"{what}/all {whose.split()[0]}s" if what in _BY_CHANCE else name
+        summed[key] = summed.get(key, 0.0) + figure
+    return summed
 
 
 def _judged(samples: Sequence[Sample]) -> list[str]:

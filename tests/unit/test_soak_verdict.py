@@ -28,7 +28,7 @@ def _grew(name: str, figure: Callable[[int], float]) -> bool:
     ("name", "by_the_hour"),
     [
         ("memory/worker 1", 6.0),
-        ("threads/worker 1", 4.0),
+        ("threads/worker 1", 12.0),
         ("descriptors/worker 1", 20.0),
         ("connections/all", 4.0),
         ("bytes/run", 400_000.0),
@@ -47,6 +47,21 @@ def test_what_grows_evenly_is_found_under_noise(name: str, by_the_hour: float) -
 def test_what_sways_does_not_grow(name: str) -> None:
     chance = random.Random(4711)
     assert not _grew(name, lambda place: 1000 + 900 * (place % 12 / 12) + chance.uniform(-50, 50))
+
+
+def test_what_goes_from_one_worker_to_another_does_not_grow() -> None:
+    samples = [
+        {
+            "seconds": 5.0 * place,
+            "requests/answered": 200.0,
+            "descriptors/worker 1": 22.0 if place < COUNT / 2 else 27.0,
+            "descriptors/worker 2": 27.0 if place < COUNT / 2 else 22.0,
+        }
+        for place in range(COUNT)
+    ]
+    [finding] = findings(samples, WORKERS)
+    assert finding.name == "descriptors/all workers"
+    assert finding.constant
 
 
 def test_what_fills_in_the_warm_up_does_not_grow() -> None:
