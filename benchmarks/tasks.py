@@ -11,11 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import LiteralString
 
+import httpx
 import orjson
 import psycopg
 
@@ -76,6 +78,9 @@ def main() -> None:
         rate = ceilings.inserted(url, 100_000)
         batch = _batches(instance, url)
         say(Figure("POST /tasks/batch of 10,000", batch, "tasks/s", rate, "the bare INSERT"))
+        both = _batches_of_two(instance, url)
+        of = "the bare INSERT"
+        say(Figure("POST /tasks/batch of 10,000, two clients", both, "tasks/s", rate, of))
 
 
 def _fill(url: str, rows: int) -> None:
@@ -131,14 +136,29 @@ def _posting(port: int, url: str) -> float:
 
 def _batches(instance: Instance, url: str) -> float:
     """Return the tasks a second of batches, one after the other."""
-    content = orjson.dumps([_LATER] * _BATCH)
-    headers = {"Content-Type": "application/json"}
-    post = partial(instance.http.post, "/tasks/batch", content=content, headers=headers)
     took = []
     for _ in range(3):
-        took.append(_timed(lambda: post().raise_for_status()))
+        took.append(_timed(lambda: _post_batch(instance.http)))
         _forget(url)
     return 1000 * _BATCH / median(took)
+
+
+def _batches_of_two(instance: Instance, url: str) -> float:
+    """Return the tasks a second of batches that two clients post, each one after the other."""
+    each = 5
+    two = [httpx.Client(base_url=instance.http.base_url, timeout=30) for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        took = _timed(lambda: list(threads.map(_post_batch, two * each)))
+    for client in two:
+        client.close()
+    _forget(url)
+    return 1000 * len(two) * each * _BATCH / took
+
+
+def _post_batch(client: httpx.Client) -> None:
+    headers = {"Content-Type": "application/json"}
+    content = orjson.dumps([_LATER] * _BATCH)
+    client.post("/tasks/batch", content=content, headers=headers).raise_for_status()
 
 
 def _forget(url: str) -> None:
