@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import re
 import signal
 import socket
 import sys
@@ -33,6 +34,8 @@ _ENGINE_CONNECTIONS = 1
 _JOB_CONNECTIONS = 4
 CONNECTIONS = 8 + _ENGINE_CONNECTIONS + _JOB_CONNECTIONS
 """Connections of a worker at most: those of HTTP (webapp/app.py), the engine, and its jobs."""
+_OF_IMPORTING = re.compile(r"<frozen importlib|/importlib/__init__\.py$|/cluster/(boot|job)\.py$")
+"""Files through which a module is imported: no part of what is wrong with it."""
 _APP_LOAD_ERROR = 4
 """gunicorn's exit status of a worker that can't load: the master halts, and does not respawn."""
 _RESERVE_SECONDS = 3.0
@@ -309,6 +312,13 @@ def _load_jobs(settings: Settings) -> None:
         catalogue.load(settings.jobs)
     except JobError as error:
         sys.stderr.write(f"ronin: {error}\n")
+        sys.exit(_APP_LOAD_ERROR)
+    except Exception as error:  # noqa: BLE001 - whatever the modules do when they are imported
+        where = traceback.TracebackException.from_exception(error)
+        theirs = [each for each in where.stack if not _OF_IMPORTING.search(each.filename)]
+        where.stack = traceback.StackSummary.from_list(theirs)
+        told = "".join(where.format())
+        sys.stderr.write(f"{told}ronin: a module that RONIN_JOBS names can't be loaded\n")
         sys.exit(_APP_LOAD_ERROR)
 
 

@@ -171,6 +171,18 @@ def test_jobs_that_make_no_sense_end_the_start_with_a_line_that_says_why(
         assert rows(url, "SELECT name FROM job") == []
 
 
+def test_jobs_that_break_when_they_are_imported_end_the_start_and_say_where(
+    url: str, tmp_path: Path
+) -> None:
+    with gunicorn(url, tmp_path, env=job_module(tmp_path, "import math\n\nmath.ceil()")) as refused:
+        assert refused.wait() != 0
+        assert refused.said().count('own_jobs.py", line 3') == 1
+        assert "ronin: a module that RONIN_JOBS names can't be loaded" in refused.said()
+        assert "cluster/" not in refused.said()
+        assert "importlib" not in refused.said()
+        assert rows(url, "SELECT name FROM job") == []
+
+
 def test_jobs_that_make_no_sense_are_told_once(url: str, tmp_path: Path) -> None:
     with gunicorn(url, tmp_path, env=job_module(tmp_path, MISPLANNED)) as refused:
         refused.wait()
