@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks import spread_simulation
-from benchmarks.spread_simulation import NOISES, Setting, start
+from benchmarks.spread_model import NOISES, Setting
+from benchmarks.spread_simulation import change, start
 
 QUIET = Setting(cost=0.0005)
 
@@ -37,4 +37,4 @@ def test_the_same_seed_gives_the_same_start() -> None:
 
 def test_a_gap_closes_when_a_worker_joins_late_or_dies() -> None:
     for what in ("join", "die"):
-        assert spread_simulation.change(QUIET, 5, 20, 1, what)[1] < 600
+        assert change(QUIET, 5, 20, 1, what)[1] < 600
