@@ -30,7 +30,7 @@ GROW_BY_DESIGN = {
 WARM_UP = 1 / 6
 """Part of a run that is not judged: pools and caches fill, the first vacuums come."""
 
-_BY_CHANCE = ("threads", "descriptors")
+_BY_CHANCE = ("descriptors",)
 """Judged for all processes together: who accepts a connection has it for long, and another not."""
 
 _ARENA_MB = 1.048576
@@ -49,10 +49,6 @@ def _fifth(first: float, _operations: float) -> float:
     return max(first / 5, _PAGES)
 
 
-def _one_a_worker(first: float, _operations: float) -> float:
-    return max(first / 20, 1)
-
-
 FLOORS: dict[str, tuple[Callable[[float, float], float], str]] = {
     "memory": (
         _memory,
@@ -68,8 +64,8 @@ FLOORS: dict[str, tuple[Callable[[float, float], float], str]] = {
             "late, and a hundred at most"
         ),
     ),
-    "threads": (_one_a_worker, "a twentieth: about one for each worker"),
-    "descriptors": (_one_a_worker, "a twentieth: about one for each worker"),
+    "threads": (lambda *_: 1, "one"),
+    "descriptors": (lambda *_: 1, "one"),
     "connections": (lambda *_: 1, "one"),
     "bytes": (
         _fifth,

@@ -31,11 +31,11 @@ def cluster(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inst
 
 
 def first_runs(url: str) -> list[Row]:
-    """Return outcome and seconds of the first run of each job."""
+    """Return worker, outcome and seconds of the first run of each job."""
     return rows(
         url,
         """
-        SELECT outcome, extract(epoch FROM finished_at - started_at)::float8 FROM (
+        SELECT worker, outcome, extract(epoch FROM finished_at - started_at)::float8 FROM (
             SELECT *, row_number() OVER (PARTITION BY job ORDER BY fence) AS number FROM history
         ) h WHERE number = 1
         """,
@@ -63,9 +63,15 @@ def under_way(cluster: Instance, job: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("cluster")
+def test_five_workers_share_ten_jobs_two_and_two(url: str) -> None:
+    workers = [worker for worker, *_ in first_runs(url)]
+    assert sorted(workers.count(worker) for worker in set(workers)) == [2, 2, 2, 2, 2]
+
+
+@pytest.mark.usefixtures("cluster")
 def test_all_jobs_complete_and_none_ends_too_soon(url: str) -> None:
-    assert {outcome for outcome, _ in first_runs(url)} == {"completed"}
-    assert min(seconds for _, seconds in first_runs(url)) >= SAMPLE_SECONDS
+    assert {outcome for _, outcome, _ in first_runs(url)} == {"completed"}
+    assert min(seconds for *_, seconds in first_runs(url)) >= SAMPLE_SECONDS
 
 
 @pytest.mark.usefixtures("cluster")

@@ -28,7 +28,7 @@ def _grew(name: str, figure: Callable[[int], float]) -> bool:
     ("name", "by_the_hour"),
     [
         ("memory/worker 1", 6.0),
-        ("threads/worker 1", 12.0),
+        ("threads/worker 1", 4.0),
         ("descriptors/worker 1", 20.0),
         ("connections/all", 4.0),
         ("bytes/run", 400_000.0),
