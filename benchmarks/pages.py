@@ -65,9 +65,9 @@ PATHS = (
 _DAYS = """
     DO $$ DECLARE day date; BEGIN
         FOR day IN SELECT current_date - n FROM generate_series(1, 30) AS n LOOP
-            EXECUTE format('CREATE TABLE %I PARTITION OF history FOR VALUES FROM (%L) TO (%L)',
-                'history_' || to_char(day, 'YYYYMMDD'), day::timestamp AT TIME ZONE 'UTC',
-                (day + 1)::timestamp AT TIME ZONE 'UTC');
+            EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF history'
+                ' FOR VALUES FROM (%L) TO (%L)', 'history_' || to_char(day, 'YYYYMMDD'),
+                day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
         END LOOP;
     END $$
     """
