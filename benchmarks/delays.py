@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import ceilings
 from benchmarks.figures import Figure, centiles, say
 from tests.eventually import eventually
 from tests.system.facts import database, now, rows
@@ -58,7 +59,8 @@ def measure(server: str, folder: Path, tasks: int, seconds: int) -> None:
         eventually(lambda: len(instance.get("/workers")) == WORKERS, within=60)
         time.sleep(5)  # the opening, and what is done once at the start
         began = now(url)
-        _say("a task after its commit, idle cluster", posted(instance, url, tasks))
+        starts, commits = posted(instance, url, tasks), ceilings.committed(url, tasks)
+        _say("a task after its commit, idle cluster", starts, commits)
         _say("a task after its due time", _timed(instance, url, tasks))
         # A second between two looks: each is a connection, and ten milliseconds of a core.
         ended = began + timedelta(seconds=seconds)
@@ -66,10 +68,12 @@ def measure(server: str, folder: Path, tasks: int, seconds: int) -> None:
         _say("a job's firing, every second", _delays(url, "tick", began))
 
 
-def _say(name: str, seconds: list[float]) -> None:
-    half, most = centiles(seconds)
-    say(Figure(f"{name}, p50", 1000 * half, "ms"))
-    say(Figure(f"{name}, p99", 1000 * most, "ms"))
+def _say(name: str, seconds: list[float], commits: list[float] | None = None) -> None:
+    of = "a bare insert and its commit" if commits else ""
+    bounds = centiles(commits) if commits else (None, None)
+    for centile, value, bound in zip(("p50", "p99"), centiles(seconds), bounds, strict=True):
+        ceiling = 1000 * bound if bound else None
+        say(Figure(f"{name}, {centile}", 1000 * value, "ms", ceiling, of))
 
 
 def posted(instance: Instance, url: str, count: int) -> list[float]:
