@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import orjson
 from psycopg import Connection
 from psycopg.rows import class_row, scalar_row
 
@@ -136,27 +137,27 @@ def beat(pool: Pool, worker: UUID, held: Sequence[tuple[UUID, float | None]]) ->
             -- A row that a run's own transaction holds is left for the next beat: the lease
             -- must not wait for a job.
             UPDATE run SET progress = h.progress FROM (
-                SELECT r.id, h.progress
-                FROM unnest(%(tokens)s::uuid[], %(fractions)s::real[]) AS h (token, progress)
-                    JOIN run r ON r.worker_id = %(worker)s AND r.token = h.token
-                        AND r.progress IS DISTINCT FROM h.progress
+                SELECT r.id, f.progress FROM run r
+                CROSS JOIN LATERAL (SELECT (%(held)s::jsonb ->> r.token::text)::real) f (progress)
+                WHERE r.worker_id = %(worker)s AND r.token IS NOT NULL
+                    AND %(held)s::jsonb ? r.token::text
+                    AND r.progress IS DISTINCT FROM f.progress
                 FOR NO KEY UPDATE OF r SKIP LOCKED) h
             WHERE run.id = h.id
         ), given_back AS (
             UPDATE run SET token = NULL, fence = NULL, worker_id = NULL, worker = NULL,
                 started_at = NULL, progress = NULL, attempt = attempt - 1,
                 begun_at = CASE WHEN attempt > 1 THEN begun_at END
-            WHERE worker_id = %(worker)s AND token <> ALL (%(tokens)s::uuid[])
+            WHERE worker_id = %(worker)s AND token IS NOT NULL
+                AND NOT %(held)s::jsonb ? token::text
         )
         SELECT FROM renewed
         """
-    parameters = {
-        "worker": worker,
-        "tokens": [token for token, _ in held],
-        "fractions": [fraction for _, fraction in held],
-    }
+    # An object, in which a key is found without a look at all others: one walk through what the
+    # worker holds, and through what it held since the last vacuum, and not one for each run.
+    known = orjson.dumps({str(token): fraction for token, fraction in held}).decode()
     with pool.connection() as connection:
-        return connection.execute(query, parameters).rowcount == 1
+        return connection.execute(query, {"worker": worker, "held": known}).rowcount == 1
 
 
 def settle(pool: Pool) -> None:

@@ -1,11 +1,13 @@
 """Leases: who is alive, and what becomes of the runs of those who are not."""
 
 import subprocess
+import time
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
+from cluster import database
 from cluster.database import Pool
 from cluster.process import Identity
 from cluster.store import leases, runs
@@ -162,6 +164,25 @@ def test_a_beat_writes_the_progress_of_its_own_runs_only(pool: Pool) -> None:
     leases.beat(pool, one, [(mine.token, 0.5), (theirs.token, 0.75), (uuid4(), 0.1)])
     found = dict(query(pool, "SELECT token, progress FROM run"))
     assert found == {mine.token: 0.5, theirs.token: None}
+
+
+def test_a_beat_costs_as_much_for_each_of_many_runs_as_for_few(pool: Pool, url: str) -> None:
+    tasks(pool, 1000)
+    least = []
+    with database.pool(url, "ronin engine", 1, session=database.ONE_PLAN) as engine:
+        for count in (50, 1000):
+            worker = a_worker(pool)
+            held = [claim.token for claim in look(pool, worker, free=count).claims]
+            took = []
+            for turn in range(8):
+                begun = time.perf_counter()
+                assert leases.beat(engine, worker, [(token, turn / 10) for token in held])
+                took.append(time.perf_counter() - begun)
+            assert value(pool, "SELECT count(*) FROM run WHERE progress = 0.7::real") == count
+            least.append(min(took) / count)
+            leases.take_over(pool, [worker])
+    few, many = least
+    assert many < 1.2 * few  # 2.5 times as much, if each is looked for among all
 
 
 def test_a_beat_after_a_take_over_says_so_and_writes_nothing(pool: Pool) -> None:
