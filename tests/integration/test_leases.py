@@ -174,11 +174,11 @@ def test_a_beat_costs_as_much_for_each_of_many_runs_as_for_few(pool: Pool, url: 
             worker = a_worker(pool)
             held = [claim.token for claim in look(pool, worker, free=count).claims]
             took = []
-            for turn in range(8):
+            for turn in range(20):  # the least of them, however busy the machine
                 begun = time.perf_counter()
-                assert leases.beat(engine, worker, [(token, turn / 10) for token in held])
+                assert leases.beat(engine, worker, [(token, turn / 20) for token in held])
                 took.append(time.perf_counter() - begun)
-            assert value(pool, "SELECT count(*) FROM run WHERE progress = 0.7::real") == count
+            assert value(pool, "SELECT count(*) FROM run WHERE progress = 0.95::real") == count
             least.append(min(took) / count)
             leases.take_over(pool, [worker])
     few, many = least
