@@ -77,8 +77,10 @@ _MOST_ROWS = "10,000,000 rows"
 _GROWTH = 1.3
 TARGETS = (
     Target("10,000 at one moment, Ronin", least=0.6, ratio=True),
+    Target("10,000 at one moment, Ronin against Express and pg", least=2, ratio=True),
     Target("64 connections, Ronin, flush +2 ms against the plain UPDATE", least=5, ratio=True),
     Target("drain, Ronin, RONIN_MAX_CONCURRENCY=400", least=0.7, ratio=True),
+    Target("drain, Ronin at its best against the best peer", least=1.2, ratio=True),
     Target("POST /tasks, 64 connections", least=0.4, ratio=True),
     Target("POST /tasks/batch of 10,000", least=90_000),
     Target("a task after its commit, idle cluster, p50", most=2),

