@@ -3,7 +3,7 @@
 Starts a gunicorn with one worker, and asks it for `/health` over one connection: alone, beside one
 isolated hog and ten of them, and beside one in a thread, by turns, so that a noisy machine is noisy
 to all. A hog turns numbers into text, C code that never lets go of the lock: about 50 ms at a
-time, and again. Ends with status 1 if p99 beside ten isolated ones is over 1.5 times idle.
+time, and again.
 """
 
 import argparse
@@ -132,7 +132,7 @@ def _ready(port: int) -> Service:
     sys.exit("the service did not start")
 
 
-def main() -> int:
+def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (%(default)s)")
@@ -163,8 +163,7 @@ def main() -> int:
     say(Figure("HTTP p99 beside an isolated hog", ratios["apart"], "× idle"))
     say(Figure("HTTP p99 beside ten isolated hogs", ratios["ten apart"], "× idle"))
     say(Figure("HTTP p99 beside the same in a thread", ratios["thread"], "× idle"))
-    return 0 if ratios["ten apart"] <= 1.5 else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
