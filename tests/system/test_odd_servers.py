@@ -1,6 +1,8 @@
 """Servers that take no writes, or few connections; and a service that is loaded before the fork."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -27,6 +29,7 @@ for number in range(4):
     job(name=f"patient-{number}", every="1d", at_once=True)(patient)
 """
 WORKERS = 2
+READ_ONLY_SECONDS = 12
 
 
 @pytest.fixture
@@ -47,15 +50,20 @@ def set_read_only(url: str, value: str) -> None:
 
 def test_a_server_that_takes_no_writes_is_told_and_costs_no_run(alone: str, tmp_path: Path) -> None:
     """As one does that was demoted: sessions stay, and new ones are told that it only reads."""
-    settings = {"WEB_CONCURRENCY": str(WORKERS), **job_module(tmp_path, JOBS)}
-    with gunicorn(alone, tmp_path, env=settings) as cluster:
+    settings = {"WEB_CONCURRENCY": str(WORKERS), "RONIN_LEASE_SECONDS": "60"}
+    with gunicorn(alone, tmp_path, env={**settings, **job_module(tmp_path, JOBS)}) as cluster:
         ready(cluster)
         shares(alone, jobs=4)
         set_read_only(alone, "on")
+        began_at = time.monotonic()
         eventually(lambda: change(cluster.http, -1, None).status == 503)
         eventually(lambda: "read-only" in cluster.said())
-        refused = [change(cluster.http, -1, None) for _ in range(20)]
+        with ThreadPoolExecutor(20) as clients:
+            refused = list(clients.map(lambda _: change(cluster.http, -1, None), range(20)))
         assert {answer.status for answer in refused} == {503}
+        # The runs end meanwhile, and nobody can write it. Each would be stopped, and go on as a
+        # second attempt, once its worker had no answer for 0.6 of the lease, 36 s.
+        eventually(lambda: time.monotonic() - began_at > READ_ONLY_SECONDS, within=30)
         set_read_only(alone, "off")
         eventually(lambda: change(cluster.http, -1, None).status == 200)
         eventually(lambda: outcomes(alone) == {"completed": 4}, within=60)
