@@ -106,8 +106,9 @@ def claim(pool: Pool, ask: Ask) -> Look:
     """Claim what is due and open for this worker, and look around, in one statement.
 
     Two at once: SKIP LOCKED gives each row to one. The spread rule (see `cluster.spread`) stands
-    twice: for a worker that claims one run more, as a filter, and for the k-th of a batch, once
-    the batch is known. Jobs with a limit are claimed under a lock of their own, see `_LOCK`.
+    three times: for a worker that claims one run more, as a filter; turned round, for how many it
+    may claim at most, and so lock; and for the k-th of a batch, once the batch is known. Jobs with
+    a limit are claimed under a lock of their own, see `_LOCK`.
     Dies before the answer is there: what was claimed is held by a worker that knows nothing of
     it, and its next beat or its death frees it.
     """
@@ -219,11 +220,21 @@ _WHOLE = f"""
             FROM run r WHERE r.job = l.name AND r.token IS NULL AND r.priority < l.priority)
         FROM level l WHERE l.priority IS NOT NULL
     ), head AS MATERIALIZED (
-        SELECT l.*, h.not_before, o.opens_at, greatest(h.not_before, o.opens_at) <= now() AS due
+        SELECT l.*, h.not_before, o.opens_at, greatest(h.not_before, o.opens_at) <= now() AS due,
+            extract(epoch FROM h.spread * CASE WHEN h.not_before < o.opens_at
+                THEN %(opening_slots)s::integer ELSE 1 END)::float8 AS slot
         FROM level l CROSS JOIN opening o CROSS JOIN LATERAL (
-            SELECT r.not_before FROM run r
+            SELECT r.not_before, r.spread FROM run r
             WHERE r.job = l.name AND r.priority = l.priority AND r.token IS NULL
             ORDER BY r.not_before, r.id LIMIT 1) h
+    ), most AS MATERIALIZED (
+        -- What is locked is locked until the commit, out of everybody's sight: so no more than is
+        -- open to us. All of it where something has no spread.
+        SELECT CASE WHEN bool_or(slot = 0) THEN %(free)s::float8 ELSE least(%(free)s::float8,
+            max(greatest(1, floor((extract(epoch FROM now())
+                - extract(epoch FROM greatest(not_before, opens_at))::float8) / nullif(slot, 0)
+                - %(load)s::integer - %(phase)s::float8 + 1)))) END AS runs
+        FROM head WHERE due AND claimable AND room > 0
     ), candidate AS MATERIALIZED (
         -- From level to level until there are enough; of one priority the longest due comes first.
         SELECT c.*, h.name, h.schedule, h.timezone, h.room,
@@ -241,7 +252,7 @@ _WHOLE = f"""
             ORDER BY r.not_before, r.id
             LIMIT h.room
             FOR UPDATE SKIP LOCKED) c
-        LIMIT %(free)s
+        LIMIT (SELECT runs FROM most)
     ), batch AS (
         SELECT *, row_number() OVER (ORDER BY priority DESC, not_before, id) AS number,
             row_number() OVER (PARTITION BY name ORDER BY priority DESC, not_before, id) AS place

@@ -50,6 +50,7 @@ MUTATIONS: Mapping[str, Mutation] = MappingProxyType(
                 """
             AND b.due_since + (%(load)s::integer - 1 + b.number + %(phase)s::float8) * b.slot
                 <= now()""": "",
+                "LIMIT (SELECT runs FROM most)": "LIMIT %(free)s",
             },
             "a worker claims all it can, whatever its load",
         ),

@@ -12,7 +12,7 @@ from cluster import spread
 from cluster.database import Pool
 from cluster.process import Identity
 from cluster.run import Claim
-from cluster.store import jobs, runs
+from cluster.store import jobs, looks, runs
 from tests.integration.builders import (
     HERE,
     NOWHERE,
@@ -71,6 +71,20 @@ def test_each_run_of_a_batch_counts_as_load_for_the_next(
 def test_a_worker_alone_takes_all_when_time_has_passed(pool: Pool) -> None:
     tasks(pool, 10, ago=100, spread=0.1)
     assert len(look(pool, a_worker(pool)).claims) == 10
+
+
+@pytest.mark.parametrize(("ago", "free"), [(5, 10), (15, 10), (1000, 2)])
+def test_runs_that_are_not_open_to_a_worker_are_not_kept_from_others(
+    pool: Pool, ago: float, free: int
+) -> None:
+    """While one waits for its commit, which may take long, another finds the rest."""
+    tasks(pool, 10, ago=ago, spread=10)
+    one, other = a_worker(pool), a_worker(pool)
+    with pool.connection() as connection, connection.transaction():
+        ask = looks.Ask(one, HERE.host, ["tick"], 0, free, 0.0)
+        mine = looks.read(looks.send(connection, ask))
+        its = look(pool, other, free=free)
+    assert len(mine.claims) == len(its.claims) == min(ago // 10 + 1, free)
 
 
 def test_no_run_goes_to_two_of_many_at_once(pool: Pool) -> None:

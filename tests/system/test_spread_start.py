@@ -3,10 +3,11 @@
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.system.facts import shares, unsound
-from tests.system.gunicorns import gunicorn, job_module
+from tests.system.gunicorns import gunicorn, job_module, server_of
 
 SLOW = """
 import os
@@ -26,6 +27,20 @@ def test_workers_of_one_instance_share_evenly(empty_url: str, tmp_path: Path, st
         assert shares(empty_url) == [2, 2, 2, 2, 2], f"start {start}"
         assert unsound(empty_url) == {}
         instance.kill()
+
+
+@pytest.mark.parametrize("start", range(2))
+def test_workers_share_evenly_where_each_commit_takes_a_tenth_of_a_second(
+    tmp_path: Path, start: int
+) -> None:
+    with server_of(tmp_path / "data") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET commit_delay = 100000")  # us, before the flush
+            connection.execute("ALTER SYSTEM SET commit_siblings = 0")  # however idle the rest is
+            connection.execute("SELECT pg_reload_conf()")
+        with gunicorn(url, tmp_path) as instance:
+            assert shares(url) == [2, 2, 2, 2, 2], f"start {start}"
+            instance.kill()
 
 
 def test_workers_that_boot_more_than_a_second_apart_share_evenly(
