@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +12,7 @@ from psycopg import Connection
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 Pool = ConnectionPool[Connection[TupleRow]]
 
@@ -59,6 +60,12 @@ _WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
 _PATIENCE = 5.0
 """Seconds that `probe` waits for its answer."""
 
+_RECONNECT = 2.0
+"""Seconds for which a pool tries to connect; then it gives up until somebody asks again."""
+
+_FEW = 4
+"""Callers that wait for a server that is away: a quarter of the threads of HTTP."""
+
 
 class Impatient(Connection[TupleRow]):
     """A connection that waits for an answer for a limited time, then gives itself up.
@@ -71,9 +78,11 @@ class Impatient(Connection[TupleRow]):
 
     Attributes:
         patience: seconds; None waits for ever.
+        silent: whether it has given itself up.
     """
 
     patience: float | None = None
+    silent = False
     _unconfirmed = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -94,6 +103,7 @@ class Impatient(Connection[TupleRow]):
         try:
             answer = super().wait(gen, interval, self.patience if timeout is None else timeout)
         except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - it has no public name
+            self.silent = True
             self.close()
             raise psycopg.OperationalError("the database did not answer in time") from error
         except psycopg.errors.ReadOnlySqlTransaction:
@@ -105,6 +115,49 @@ class Impatient(Connection[TupleRow]):
             self._unconfirmed = False
             raise psycopg.OperationalError("no standby has confirmed the change")
         return answer
+
+
+class Brisk(Pool):
+    """A pool in which only a few wait for a server that is known to be away.
+
+    At first everybody waits, so an outage of a second costs nobody an answer. Once the server was
+    away for as long as connecting is tried, or silent for as long as a connection is patient, all
+    but a few are told at once: by waiting they would hold the threads that others need, who want
+    nothing of the database.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._away = False
+        self._few = BoundedSemaphore(_FEW)
+        super().__init__(*args, **kwargs)
+
+    def reconnect_failed(self) -> None:
+        """Take note that connecting was tried for `_RECONNECT` seconds, in vain."""
+        self._away = True
+        super().reconnect_failed()
+
+    def getconn(self, timeout: float | None = None) -> Connection[TupleRow]:
+        """Return a connection as the pool does; each who asks has connecting tried anew.
+
+        Raises:
+            PoolTimeout: none was there in time; or at once, if the server is away and enough wait.
+        """
+        if not self._away:
+            return super().getconn(timeout)
+        if not self._few.acquire(blocking=False):
+            raise PoolTimeout("the server is away, and enough are waiting for it")
+        try:
+            connection = super().getconn(timeout)
+        finally:
+            self._few.release()
+        self._away = False
+        return connection
+
+    def putconn(self, conn: Connection[TupleRow]) -> None:
+        """Take a connection back, and note whether the server fell silent on it."""
+        if isinstance(conn, Impatient) and conn.silent:
+            self._away = True
+        super().putconn(conn)
 
 
 def conninfo(url: str, name: str, **session: str) -> str:
@@ -199,6 +252,7 @@ def pool(
     *,
     spare: int = 0,
     timeout: float = 3.0,
+    brisk: bool = False,
     patience: float | None = None,
     session: Mapping[str, str] = MappingProxyType({}),
 ) -> Pool:
@@ -210,6 +264,7 @@ def pool(
         size: connections at most.
         spare: connections kept open when idle.
         timeout: seconds a caller waits for a connection before `PoolTimeout`.
+        brisk: whether only a few callers wait while the server is known to be away.
         patience: seconds that each statement waits for its answer; None for ever.
         session: server settings that differ from ours.
     """
@@ -220,14 +275,14 @@ def pool(
         if _is_lent(connection):
             _settle_for_less(connection)
 
-    return ConnectionPool(
+    return (Brisk if brisk else ConnectionPool)(
         conninfo(url, name, **session),
         connection_class=Impatient,
         configure=configure,
         min_size=spare,
         max_size=size,
         timeout=timeout,
-        reconnect_timeout=2,  # then it is given up until somebody asks again
+        reconnect_timeout=_RECONNECT,
         kwargs={"autocommit": True},
         name=name,
         open=False,

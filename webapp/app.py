@@ -50,7 +50,7 @@ def create() -> App:
     """Return the application of a worker, with its own connections; call it after the fork."""
     loaded = settings.load()
     url = boot.database_url(loaded)
-    pool = database.pool(url, "ronin http", size=8, spare=2, patience=_PATIENCE)
+    pool = database.pool(url, "ronin http", size=8, spare=2, brisk=True, patience=_PATIENCE)
     pool.open()
     quota = Quota(pool, loaded.posts_per_minute)
     return routes(pool, catalogue, loaded.lease_seconds, loaded.doors, quota)

@@ -1,5 +1,7 @@
 """Problems: every error as `application/problem+json` (RFC 9457) or a page, never a traceback."""
 
+import threading
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +15,9 @@ from webapp import pages, visits
 from webapp.known_problems import TYPES
 
 _log = log.get("http")
+
+_TELL_SECONDS = 1.0
+"""Between two lines about a database that does not answer."""
 
 
 class Problem(Exception):  # noqa: N818 - it is what RFC 9457 calls it
@@ -32,6 +37,32 @@ class Problem(Exception):  # noqa: N818 - it is what RFC 9457 calls it
         self.detail = detail
         self.more = more
         self.headers: dict[str, str] = {}
+
+
+class _Unanswered:
+    """Tells of requests that the database did not answer, in a line a second at most.
+
+    In an outage there are hundreds a second, as all but a few are refused at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._silent_until = 0.0
+        self._others = 0
+
+    def tell(self, reason: str) -> None:
+        """Write a line, or count for the next one."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._silent_until:
+                self._others += 1
+                return
+            others, self._others = self._others, 0
+            self._silent_until = now + _TELL_SECONDS
+        _log.warning("no answer from the database", reason=reason, others=others)
+
+
+_unanswered = _Unanswered()
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
@@ -87,7 +118,7 @@ def _database(
     request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
 ) -> None:
     """Say that the database is away; whether a change was made is not known."""
-    _log.warning("no answer from the database", reason=str(error).strip().split("\n")[0])
+    _unanswered.tell(str(error).strip().split("\n")[0])
     detail = "The database does not answer. Try again with the same Idempotency-Key."
     if isinstance(error, PoolTimeout):
         detail = "The database is busy or away. Nothing was changed; try again."

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,8 @@ from tests.system.gunicorns import Instance, gunicorn, job_module, of_server, re
 
 OUTAGE_SECONDS = 2.5
 PROMPT_SECONDS = 20
+VIEWERS = 400
+"""As many as are told within ten seconds only if most of them do not wait for the database."""
 
 PATIENT_JOBS = """
 from cluster import Run, job
@@ -86,6 +90,27 @@ def test_acknowledged_changes_survive_the_death_of_the_server(
         assert unworthy(clients.answers) == []
         assert misposted(url, clients.answers) == []
         assert unsound(url) == {}
+
+
+def test_an_outage_keeps_nobody_waiting_who_wants_to_read(
+    url: str, data: Path, tmp_path: Path
+) -> None:
+    def look(path: str) -> tuple[int, float]:
+        begun = time.monotonic()
+        viewer = HTTPConnection("127.0.0.1", cluster.port, timeout=60)
+        with closing(viewer):
+            viewer.request("GET", path)
+            return viewer.getresponse().status, time.monotonic() - begun
+
+    with gunicorn(url, tmp_path, env={"WEB_CONCURRENCY": "2"}) as cluster:
+        ready(cluster)
+        with outage(data), ThreadPoolExecutor(VIEWERS) as viewers:
+            paths = ["/jobs"] * VIEWERS
+            assert {status for status, _ in viewers.map(look, paths)} <= {200, 503}
+            answers = list(viewers.map(look, paths + ["/health"] * 3))
+        assert [status for status, _ in answers] == [503] * VIEWERS + [200] * 3
+        assert max(seconds for _, seconds in answers) < 10
+        eventually(lambda: status(cluster, "/jobs") == 200)
 
 
 def test_retry_with_the_same_key_after_the_outage_has_one_effect(
