@@ -117,6 +117,10 @@ class Impatient(Connection[TupleRow]):
         return answer
 
 
+class Away(PoolTimeout):
+    """The server is known to be away, and enough wait for it."""
+
+
 class Brisk(Pool):
     """A pool in which only a few wait for a server that is known to be away.
 
@@ -140,12 +144,13 @@ class Brisk(Pool):
         """Return a connection as the pool does; each who asks has connecting tried anew.
 
         Raises:
-            PoolTimeout: none was there in time; or at once, if the server is away and enough wait.
+            PoolTimeout: none was there in time.
+            Away: at once, nobody having been asked for one.
         """
         if not self._away:
             return super().getconn(timeout)
         if not self._few.acquire(blocking=False):
-            raise PoolTimeout("the server is away, and enough are waiting for it")
+            raise Away("the server is away, and enough are waiting for it")
         try:
             connection = super().getconn(timeout)
         finally:

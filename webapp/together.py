@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import PoolTimeout
 
 from cluster import tracing
-from cluster.database import Pool
+from cluster.database import Away, Pool
 from webapp.parking import Parked, Then, spot
 
 Key = TypeVar("Key", bound=Hashable)
@@ -145,8 +145,8 @@ class Together(Generic[Key, Thing, Answer]):
                 group += self._take(key)  # as late as can be: who came meanwhile goes along
                 self._do(connection, key, group)
         except BaseException as error:  # noqa: BLE001 - those who wait have to be told
-            if isinstance(error, PoolTimeout):
-                group += self._late(key)
+            if isinstance(error, PoolTimeout) and not isinstance(error, Away):
+                group += self._late(key)  # the others have time left for the next leader
             elif not group:
                 group = self._take(key)
             for each in group:

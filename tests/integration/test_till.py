@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from psycopg_pool import PoolTimeout
 
 from cluster import database
-from cluster.database import Pool
+from cluster.database import Away, Pool
 from tests.eventually import eventually
 from tests.integration.builders import (
     Web,
@@ -340,6 +340,34 @@ def test_an_error_nobody_expected_leaves_nobody_waiting(
         assert [type(future.exception()) for future in futures] == [error] * 5
     assert change(till, 1, -2) == Verdict("changed", 9_998)
     assert postings(pool, 1) == [(10_000, 10_000), (-2, 9_998)]
+
+
+class Refusing:
+    """A pool that asks nobody for a connection, as the server is away."""
+
+    timeout = 30
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.asked = 0
+
+    def connection(self, timeout: float) -> None:
+        """Refuse, once the gate is open."""
+        del timeout
+        self.gate.wait()
+        self.asked += 1
+        raise Away
+
+
+def test_while_the_server_is_away_a_line_is_told_and_not_tried_again_and_again() -> None:
+    refusing = Refusing()
+    till = Till(cast(Pool, refusing))
+    with ThreadPoolExecutor(5) as threads:
+        futures = [threads.submit(change, till, 1, -2) for _ in range(5)]
+        eventually(lambda: len(lines(till)[1]) == 4)
+        refusing.gate.set()
+        assert [type(future.exception()) for future in futures] == [Away] * 5
+    assert refusing.asked == 2  # by who came first, and by one for all of the line
 
 
 def test_nobody_stands_in_line_longer_than_the_pool_lets_one_wait(url: str, pool: Pool) -> None:
