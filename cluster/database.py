@@ -1,6 +1,8 @@
 """Connections: how this product talks to PostgreSQL, and its pools."""
 
+import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import BoundedSemaphore
@@ -124,21 +126,28 @@ class Away(PoolTimeout):
 class Brisk(Pool):
     """A pool in which only a few wait for a server that is known to be away.
 
-    At first everybody waits, so an outage of a second costs nobody an answer. Once the server was
-    away for as long as connecting is tried, or silent for as long as a connection is patient, all
-    but a few are told at once: by waiting they would hold the threads that others need, who want
-    nothing of the database.
+    At first everybody waits, so an outage of a second costs nobody an answer. Once connecting was
+    given up, or a connection has given itself up, and nobody was served for as long, all but a few
+    are told at once: by waiting they would hold the threads that others need, who want nothing of
+    the database.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._away = False
+        self._served_at = -math.inf  # monotonic
         self._few = BoundedSemaphore(_FEW)
         super().__init__(*args, **kwargs)
 
     def reconnect_failed(self) -> None:
         """Take note that connecting was tried for `_RECONNECT` seconds, in vain."""
-        self._away = True
+        self._suspect()
         super().reconnect_failed()
+
+    def putconn(self, conn: Connection[TupleRow]) -> None:
+        """Take a connection back, and note whether the server fell silent on it."""
+        if isinstance(conn, Impatient) and conn.silent:
+            self._suspect()
+        super().putconn(conn)
 
     def getconn(self, timeout: float | None = None) -> Connection[TupleRow]:
         """Return a connection as the pool does; each who asks has connecting tried anew.
@@ -148,21 +157,24 @@ class Brisk(Pool):
             Away: at once, nobody having been asked for one.
         """
         if not self._away:
-            return super().getconn(timeout)
+            return self._served(timeout)
         if not self._few.acquire(blocking=False):
             raise Away("the server is away, and enough are waiting for it")
         try:
-            connection = super().getconn(timeout)
+            return self._served(timeout)
         finally:
             self._few.release()
+
+    def _served(self, timeout: float | None) -> Connection[TupleRow]:
+        connection = super().getconn(timeout)
+        self._served_at = time.monotonic()
         self._away = False
         return connection
 
-    def putconn(self, conn: Connection[TupleRow]) -> None:
-        """Take a connection back, and note whether the server fell silent on it."""
-        if isinstance(conn, Impatient) and conn.silent:
+    def _suspect(self) -> None:
+        # A server that takes no more connections serves those that it has.
+        if time.monotonic() > self._served_at + _RECONNECT:
             self._away = True
-        super().putconn(conn)
 
 
 def conninfo(url: str, name: str, **session: str) -> str:

@@ -21,19 +21,26 @@ KNOWN_SECONDS = 2.5
 
 
 @contextmanager
-def away(url: str, server_url: str) -> Iterator[None]:
-    """End the sessions of a database, and let nobody in for the block."""
-    name = str(conninfo_to_dict(url)["dbname"])
+def closed(url: str, server_url: str) -> Iterator[None]:
+    """Let nobody connect to a database for the block; sessions go on."""
+    name = sql.Identifier(str(conninfo_to_dict(url)["dbname"]))
     allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(allow.format(sql.Identifier(name), sql.Literal(False)))
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
-        )
+        connection.execute(allow.format(name, sql.Literal(False)))
         try:
             yield
         finally:
-            connection.execute(allow.format(sql.Identifier(name), sql.Literal(True)))
+            connection.execute(allow.format(name, sql.Literal(True)))
+
+
+@contextmanager
+def away(url: str, server_url: str) -> Iterator[None]:
+    """End the sessions of a database, and let nobody in for the block."""
+    name = conninfo_to_dict(url)["dbname"]
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    with closed(url, server_url), psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(query, (name,))
+        yield
 
 
 def gets_one(pool: Pool, seconds: float = 3.0) -> tuple[bool, float]:
@@ -41,7 +48,7 @@ def gets_one(pool: Pool, seconds: float = 3.0) -> tuple[bool, float]:
     begun = time.monotonic()
     try:
         with pool.connection(seconds) as connection:
-            connection.execute("SELECT")
+            connection.execute("SELECT pg_sleep(0.01)")
         found = True
     except psycopg.OperationalError:  # a session that was ended, or none
         found = False
@@ -88,3 +95,19 @@ def test_whoever_waits_gets_the_first_connection_and_then_all_do(
             eventually(lambda: brisk.get_stats().get("requests_waiting", 0) == waited + 1)
         assert waits.result()[0]
     assert all(found for found, _ in ask_together(brisk))
+
+
+def test_a_pool_that_can_not_grow_refuses_nobody(url: str, server_url: str, brisk: Pool) -> None:
+    """The server is there: it takes no more connections, and those that there are go round."""
+    brisk.wait()
+    ends_at = time.monotonic() + 2 * KNOWN_SECONDS
+
+    def goes_on(_: int) -> bool:
+        found = True
+        while found and time.monotonic() < ends_at:
+            found = gets_one(brisk, 30)[0]
+        return found
+
+    with closed(url, server_url), ThreadPoolExecutor(CALLERS) as callers:
+        assert all(callers.map(goes_on, range(CALLERS)))
+    assert brisk.get_stats()["connections_errors"] > 0
