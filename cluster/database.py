@@ -127,9 +127,9 @@ class Brisk(Pool):
     """A pool in which only a few wait for a server that is known to be away.
 
     At first everybody waits, so an outage of a second costs nobody an answer. Once connecting was
-    given up, or a connection has given itself up, and nobody was served for as long, all but a few
-    are told at once: by waiting they would hold the threads that others need, who want nothing of
-    the database.
+    given up, or a connection has given itself up, and nobody got one for `_RECONNECT` seconds, all
+    but a few are told at once: by waiting they would hold the threads that others need, who want
+    nothing of the database.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -84,6 +84,24 @@ def test_while_the_server_is_away_a_few_wait_and_the_others_are_told_at_once(
     assert took[-FEW - 1] < took[-FEW] / 2
 
 
+def test_a_server_that_fell_silent_is_away_before_connecting_was_given_up(
+    url: str, server_url: str
+) -> None:
+    def gets_no_answer(pool: Pool) -> bool:
+        with pytest.raises(psycopg.OperationalError, match="in time"), pool.connection() as held:
+            held.execute("SELECT pg_sleep(4)")
+        return True
+
+    with database.pool(
+        url, "ronin brisk", size=4, spare=4, brisk=True, patience=KNOWN_SECONDS
+    ) as pool:
+        pool.wait()
+        with closed(url, server_url), ThreadPoolExecutor(4) as callers:
+            assert all(callers.map(gets_no_answer, [pool] * 4))
+            took = sorted(seconds for _, seconds in ask_together(pool))
+    assert took[-FEW - 1] < took[-FEW] / 2
+
+
 def test_whoever_waits_gets_the_first_connection_and_then_all_do(
     url: str, server_url: str, brisk: Pool
 ) -> None:
