@@ -72,6 +72,7 @@ class Runner:
     _queue: SimpleQueue[Attempt] = field(default_factory=SimpleQueue)
     _results: SimpleQueue[tuple[Attempt, Result]] = field(default_factory=SimpleQueue)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of the next two
+    _shared: int = 0
     _threads: int = 0
     _idle: int = 0  # threads that wait for an attempt, or are about to
     _trusted_until: float = math.inf
@@ -86,6 +87,11 @@ class Runner:
         """How many are under way, results that nobody has taken included."""
         return len(self._attempts)
 
+    @property
+    def shared(self) -> int:
+        """How many of these are of jobs with a spread."""
+        return self._shared
+
     def start(self, claim: Claim, job: Job, *, trusted_until: float | None = None) -> None:
         """Perform a claim; its result comes by `results`.
 
@@ -98,6 +104,7 @@ class Runner:
         deadline = time.monotonic() + job.timeout
         attempt = Attempt(claim, job, run, deadline, trusted_until or self._trusted_until)
         self._attempts[claim.token.int] = attempt
+        self._shared += job.spread > 0
         self._queue.put(attempt)
         self._staff()
 
@@ -107,7 +114,8 @@ class Runner:
 
     def forget(self, token: UUID) -> None:
         """Give the slot of an attempt back, once its end is written."""
-        self._attempts.pop(token.int, None)
+        if attempt := self._attempts.pop(token.int, None):
+            self._shared -= attempt.job.spread > 0
 
     def trust(self, until: float) -> None:
         """Let processes live until then, by the monotonic clock; called again before.

@@ -1,8 +1,12 @@
 """The spread rule: who may claim a due run when, so that equals share evenly (pure functions).
 
-A run that has been due for `t` seconds may be claimed by a worker with `load` runs under way
+A run that has been due for `t` seconds may be claimed by a worker with `load` such runs under way
 once `t >= (load + phase) * spread`. The least loaded worker comes first, and equals come in
 the order of their phases. The claim in `store.looks` states the same rule in SQL.
+
+Only runs with a spread are load. Tasks have none, and come and go within milliseconds: were they
+load, who had just finished some would take all that is due (seen: ten jobs that fired beside a
+backlog of tasks went to one worker of five).
 """
 
 import math
@@ -38,7 +42,7 @@ def opens_after(load: int, phase: float, spread: float, *, opening: bool = False
     """Return how many seconds a run must have been due before this worker may claim it.
 
     Args:
-        load: runs that the worker has under way.
+        load: runs with a spread that the worker has under way.
         phase: see `phase`.
         spread: seconds, of the job: the width of a slot.
         opening: whether the run was due before the opening; then the seconds count from there.

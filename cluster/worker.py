@@ -101,6 +101,7 @@ class Worker:
         self._unwritten: list[Ending] = []
         self._limited: list[str] = []
         self._place: looks.Place | None = None  # where the last look ended, if it left work behind
+        self._opens_at: datetime | None = None  # when something opens for us, as last seen
         self._told: dict[UUID, float | None] = {}
         self._stopping = threading.Event()
         self._beaten_at = -math.inf  # monotonic, when the last good beat was sent
@@ -255,6 +256,8 @@ class Worker:
         self._clock.set(look.now, sent)
         if ask.around:
             self._around_at = sent + _AROUND_SECONDS
+        if not ask.after:
+            self._opens_at = look.wake_at
         self._limited = look.limited
         self._place = look.last if len(look.claims) == ask.free else None
         if self._place or (not ask.free and look.wake_at and look.wake_at <= look.now):
@@ -265,18 +268,19 @@ class Worker:
         return look
 
     def _ask(self, worker: UUID, *, around: bool) -> looks.Ask:
-        # A run is no load once its end is written, which is before the claim.
-        load = self._runner.load - len(self._unwritten)
+        # A run takes no slot once its end is written, which is before the claim.
+        taken = self._runner.load - len(self._unwritten)
+        opened = self._opens_at is not None and self._opens_at <= self._clock.now()
         return looks.Ask(
             worker=worker,
             host=self._process.host,
             jobs=self._known(),
-            load=load,
-            free=max(self._runner.slots - load, 0),
+            load=self._runner.shared - sum(each.spread > 0 for each in self._unwritten),
+            free=max(self._runner.slots - taken, 0),
             phase=self._phase,
             limited=self._limited,
             around=around,
-            after=None if around or self._limited else self._place,
+            after=None if around or opened or self._limited else self._place,
         )
 
     def _begin(self, look: looks.Look) -> None:

@@ -49,7 +49,7 @@ class Ask:
         worker: the identity.
         host: of this process, to find peers that it can judge.
         jobs: the names this worker's code knows; others are left to others.
-        load: runs it has under way.
+        load: runs with a spread that it has under way. Tasks come and go, and don't count.
         free: runs it may claim at most.
         phase: the part of a slot that it waits for its equals, see `cluster.spread`.
         limited: jobs with a limit that the last look found due; they take one more statement.
@@ -78,8 +78,8 @@ class Look:
         now: the database's clock as the statement began.
         claims: runs that are this worker's from now on.
         delays: of each claim, the seconds from when it was due, and the runs open, to its start.
-        wake_at: when the next waiting run opens for this worker, if one is foreseen; not looked
-            for if as much was claimed as was free. After a look at the next runs alone, now.
+        wake_at: when the next waiting run opens for this worker, if one is foreseen; of those with
+            a spread alone if as much was claimed as was free. After a look at the next runs, now.
         peers: see `Peer`.
         stranded: whether a run is held by somebody without a lease.
         limited: jobs with a limit that are due and have room, for the next `Ask`.
@@ -107,8 +107,10 @@ def claim(pool: Pool, ask: Ask) -> Look:
 
     Two at once: SKIP LOCKED gives each row to one. The spread rule (see `cluster.spread`) stands
     three times: for a worker that claims one run more, as a filter; turned round, for how many it
-    may claim at most, and so lock; and for the k-th of a batch, once the batch is known. Jobs with
-    a limit are claimed under a lock of their own, see `_LOCK`.
+    may claim at most, and so lock; and for the k-th of a batch, once the batch is known. Of one
+    priority what has a spread comes first: were it behind a backlog of tasks, it would be open to
+    everybody by the time that its turn comes, and the first one would take it all. Jobs with a
+    limit are claimed under a lock of their own, see `_LOCK`.
     Dies before the answer is there: what was claimed is held by a worker that knows nothing of
     it, and its next beat or its death frees it.
     """
@@ -228,55 +230,59 @@ _WHOLE = f"""
             WHERE r.job = l.name AND r.priority = l.priority AND r.token IS NULL
             ORDER BY r.not_before, r.id LIMIT 1) h
     ), most AS MATERIALIZED (
-        -- What is locked is locked until the commit, out of everybody's sight: so no more than is
-        -- open to us. All of it where something has no spread.
-        SELECT CASE WHEN bool_or(slot = 0) THEN %(free)s::float8 ELSE least(%(free)s::float8,
-            max(greatest(1, floor((extract(epoch FROM now())
-                - extract(epoch FROM greatest(not_before, opens_at))::float8) / nullif(slot, 0)
-                - %(load)s::integer - %(phase)s::float8 + 1)))) END AS runs
-        FROM head WHERE due AND claimable AND room > 0
+        -- What is locked is locked until the commit, out of everybody's sight: so of what has a
+        -- spread no more than is open to us.
+        SELECT slot > 0 AS shared, least(%(free)s::float8, max(CASE WHEN slot > 0 THEN greatest(1,
+            floor((extract(epoch FROM now()) - extract(epoch FROM greatest(not_before, opens_at)))
+                / slot - %(load)s::integer - %(phase)s::float8 + 1))
+            ELSE %(free)s::float8 END)) AS runs
+        FROM head WHERE due AND claimable AND room > 0 GROUP BY 1
     ), candidate AS MATERIALIZED (
         -- From level to level until there are enough; of one priority the longest due comes first.
-        SELECT c.*, h.name, h.schedule, h.timezone, h.room,
-            greatest(c.not_before, h.opens_at) AS due_since
-        FROM (SELECT * FROM head WHERE due AND claimable AND room > 0
-            ORDER BY priority DESC, not_before) h
-        CROSS JOIN LATERAL (
-            SELECT r.id, r.priority, r.not_before, s.slot
-            FROM run r CROSS JOIN LATERAL (SELECT r.spread * CASE
-                WHEN r.not_before < h.opens_at THEN %(opening_slots)s::integer ELSE 1 END) s(slot)
-            WHERE r.job = h.name AND r.priority = h.priority AND r.token IS NULL
-                AND r.not_before <= now() AND (r.start_by IS NULL OR r.start_by > now())
-                AND (r.spread = '0' OR greatest(r.not_before, h.opens_at)
-                    + (%(load)s::integer + %(phase)s::float8) * s.slot <= now())
-            ORDER BY r.not_before, r.id
-            LIMIT h.room
-            FOR UPDATE SKIP LOCKED) c
-        LIMIT (SELECT runs FROM most)
+        SELECT l.* FROM most m CROSS JOIN LATERAL (
+            SELECT c.*, m.shared, h.name, h.schedule, h.timezone, h.room,
+                greatest(c.not_before, h.opens_at) AS due_since
+            FROM (SELECT * FROM head
+                WHERE due AND claimable AND room > 0 AND (slot > 0) = m.shared
+                ORDER BY priority DESC, not_before) h
+            CROSS JOIN LATERAL (
+                SELECT r.id, r.priority, r.not_before, s.slot
+                FROM run r CROSS JOIN LATERAL (SELECT r.spread * CASE WHEN
+                    r.not_before < h.opens_at THEN %(opening_slots)s::integer ELSE 1 END) s(slot)
+                WHERE r.job = h.name AND r.priority = h.priority AND r.token IS NULL
+                    AND r.not_before <= now() AND (r.start_by IS NULL OR r.start_by > now())
+                    AND (r.spread = '0' OR greatest(r.not_before, h.opens_at)
+                        + (%(load)s::integer + %(phase)s::float8) * s.slot <= now())
+                ORDER BY r.not_before, r.id
+                LIMIT h.room
+                FOR UPDATE SKIP LOCKED) c
+            LIMIT m.runs) l
     ), batch AS (
-        SELECT *, row_number() OVER (ORDER BY priority DESC, not_before, id) AS number,
+        SELECT *, row_number() OVER whole AS number,
+            count(*) FILTER (WHERE shared) OVER whole AS turn,
             row_number() OVER (PARTITION BY name ORDER BY priority DESC, not_before, id) AS place
-        FROM candidate
+        FROM candidate WINDOW whole AS (
+            ORDER BY priority DESC, shared DESC, not_before, id ROWS UNBOUNDED PRECEDING)
     ), {_ME}, claimed AS (
         UPDATE run r SET {_TAKEN}
         FROM batch b CROSS JOIN me
-        WHERE r.id = b.id AND b.place <= b.room
-            AND b.due_since + (%(load)s::integer - 1 + b.number + %(phase)s::float8) * b.slot
+        WHERE r.id = b.id AND b.number <= %(free)s AND b.place <= b.room
+            AND b.due_since + (%(load)s::integer - 1 + b.turn + %(phase)s::float8) * b.slot
                 <= now()
         RETURNING {_KEPT}
     )
     SELECT claimed.*, seen.* FROM claimed FULL JOIN (SELECT now() AS now,
-        CASE WHEN %(free)s = 0 OR %(free)s > (SELECT count(*) FROM claimed) THEN
         (SELECT min(least(now() + interval '1 day', greatest(n.not_before, h.opens_at)
-                + (%(load)s::integer + (SELECT count(*) FROM claimed) + %(phase)s::float8)
-                * n.spread
+                + (%(load)s::integer + %(phase)s::float8 + (SELECT count(*) FILTER (
+                    WHERE shared AND id IN (SELECT id FROM claimed)) FROM candidate)) * n.spread
                 * CASE WHEN n.not_before < h.opens_at THEN %(opening_slots)s::integer ELSE 1 END))
             FROM head h CROSS JOIN LATERAL (
                 SELECT r.not_before, r.spread FROM run r
                 WHERE r.job = h.name AND r.priority = h.priority AND r.token IS NULL
                     AND r.id NOT IN (SELECT id FROM claimed)
                 ORDER BY r.not_before, r.id LIMIT 1) n
-            WHERE h.claimable OR NOT h.due) END AS wake_at,
+            WHERE (h.claimable OR NOT h.due) AND (h.slot > 0 OR %(free)s = 0
+                OR %(free)s > (SELECT count(*) FROM claimed))) AS wake_at,
         CASE WHEN %(around)s THEN (
             SELECT jsonb_agg(jsonb_build_array(id, host, pid, process_started, expired)) FROM (
             SELECT w.*, greatest(w.lease_until, s.since + w.lease) < now()

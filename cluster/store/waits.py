@@ -21,8 +21,8 @@ def reasons(pool: Pool, runs: Sequence[UUID], *, counted: int = COUNTED) -> dict
     """Return why runs wait, without those that don't (any more), or never were.
 
     One look: whatever begins or ends meanwhile, what is told was so at one moment. Places are
-    those in the order of priority and due time; a claim that takes one kind after the other may
-    differ by a batch.
+    those in the order of priority, of what has a spread before what has none, and of due time; a
+    claim that takes one kind after the other may differ by a batch.
 
     Args:
         pool: any.
@@ -117,17 +117,17 @@ _WAITS: LiteralString = """
             WHERE r.job = l.name AND r.token IS NULL AND r.priority < l.priority)
         FROM level l WHERE l.priority IS NOT NULL
     ), head AS MATERIALIZED (
-        SELECT l.*, h.not_before FROM level l CROSS JOIN LATERAL (
-            SELECT r.not_before FROM run r
+        SELECT l.*, h.not_before, h.shared FROM level l CROSS JOIN LATERAL (
+            SELECT r.not_before, r.spread > '0' AS shared FROM run r
             WHERE r.job = l.name AND r.priority = l.priority AND r.token IS NULL
                 AND r.not_before <= now()
             ORDER BY r.not_before, r.id LIMIT 1) h
     ), place AS MATERIALIZED (
         SELECT c.id, row_number() OVER (PARTITION BY a.queue
-            ORDER BY c.priority DESC, c.not_before, c.id) AS place
+            ORDER BY c.priority DESC, c.shared DESC, c.not_before, c.id) AS place
         FROM asked a CROSS JOIN LATERAL (
-            SELECT c.* FROM (SELECT * FROM head WHERE head.queue = a.queue
-                ORDER BY priority DESC, not_before) h
+            SELECT c.*, h.shared FROM (SELECT * FROM head WHERE head.queue = a.queue
+                ORDER BY priority DESC, shared DESC, not_before) h
             CROSS JOIN LATERAL (
                 SELECT r.id, r.priority, r.not_before FROM run r
                 WHERE r.job = h.name AND r.priority = h.priority AND r.token IS NULL

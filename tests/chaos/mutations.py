@@ -45,12 +45,12 @@ MUTATIONS: Mapping[str, Mutation] = MappingProxyType(
             "cluster/store/looks.py",
             {
                 """
-                AND (r.spread = '0' OR greatest(r.not_before, h.opens_at)
-                    + (%(load)s::integer + %(phase)s::float8) * s.slot <= now())""": "",
+                    AND (r.spread = '0' OR greatest(r.not_before, h.opens_at)
+                        + (%(load)s::integer + %(phase)s::float8) * s.slot <= now())""": "",
                 """
-            AND b.due_since + (%(load)s::integer - 1 + b.number + %(phase)s::float8) * b.slot
+            AND b.due_since + (%(load)s::integer - 1 + b.turn + %(phase)s::float8) * b.slot
                 <= now()""": "",
-                "LIMIT (SELECT runs FROM most)": "LIMIT %(free)s",
+                "LIMIT m.runs": "LIMIT %(free)s",
             },
             "a worker claims all it can, whatever its load",
         ),

@@ -49,10 +49,11 @@ def a_job(**settings: Any) -> Job:
 
 
 def catalogue_of(*declared: Job) -> Catalogue:
-    """Return a catalogue of the jobs."""
+    """Return a catalogue of the jobs and kinds."""
     catalogue = Catalogue()
     for job in declared:
-        catalogue.job(**job.model_dump(exclude={"function"}))(job.function)
+        declare = catalogue.job if job.schedule else catalogue.task
+        declare(**job.model_dump(exclude={"function"}))(job.function)
     return catalogue
 
 
@@ -309,14 +310,6 @@ def a_kind(**settings: Any) -> Job:
     return Job(**{"name": KIND, "function": anything, "spread": 0, **settings})
 
 
-def kinds_of(*kinds: Job) -> Catalogue:
-    """Return a catalogue of the kinds of tasks."""
-    catalogue = Catalogue()
-    for kind in kinds:
-        catalogue.task(**kind.model_dump(exclude={"function"}))(kind.function)
-    return catalogue
-
-
 def asked(pool: Pool, count: int = 1, *, kind: str = "work", **fields: Any) -> list[UUID]:
     """Enqueue tasks as the application does; return their ids, in their order."""
     return [made.id for made in enqueue_many(pool, [{"kind": kind, **fields}] * count)]
@@ -360,7 +353,7 @@ class TaskWeb(Web):
     def __init__(self, pool: Pool, *kinds: Job, lease_seconds: float = 600) -> None:
         self.kinds = kinds or (a_kind(name="processing"), a_kind())
         jobs.declare(pool, self.kinds)
-        self.catalogue = kinds_of(*self.kinds)
+        self.catalogue = catalogue_of(*self.kinds)
         self._client = falcon.testing.TestClient(routes(pool, self.catalogue, lease_seconds))
 
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> Answer:

@@ -14,7 +14,7 @@ import pytest
 from cluster.database import Pool
 from cluster.settings import Token
 from cluster.store import jobs
-from tests.integration.builders import Answer, Web, a_job, a_kind, kinds_of, query
+from tests.integration.builders import Answer, Web, a_job, a_kind, catalogue_of, query
 from tests.integration.forms import FORM, MEDIA, filled, within
 from webapp.app import routes
 from webapp.sessions import LASTS, Sessions
@@ -36,7 +36,7 @@ class Guarded(Web):
     """The application over a pool, with tokens."""
 
     def __init__(self, pool: Pool, *tokens: Token) -> None:
-        self.kinds = kinds_of(a_kind())
+        self.kinds = catalogue_of(a_kind())
         self._client = falcon.testing.TestClient(routes(pool, self.kinds, tokens=tokens))
 
     def cookie(self, token: Token) -> str:

@@ -25,7 +25,6 @@ from tests.integration.builders import (
     ended,
     execute,
     expire,
-    kinds_of,
     look,
     outcomes,
     query,
@@ -57,7 +56,7 @@ def a_task(pool: Pool, kind: Job | None = None, **fields: Any) -> tuple[Claim, R
 
 
 def a_run(pool: Pool, claim: Claim, kind: Job | None = None) -> Run:
-    return Run(claim, pool.connection, TokenGuard(kinds_of(kind or a_kind())))
+    return Run(claim, pool.connection, TokenGuard(catalogue_of(kind or a_kind())))
 
 
 def taken_away(pool: Pool, claim: Claim) -> None:
@@ -107,7 +106,7 @@ def test_a_takeover_waits_for_a_commit_that_was_let_through(
     pool: Pool, counter: Callable[[], int]
 ) -> None:
     claim, _ = a_task(pool)
-    guard = TokenGuard(kinds_of(a_kind()))
+    guard = TokenGuard(catalogue_of(a_kind()))
     expire(pool, value(pool, "SELECT id FROM worker"))
     with pool.connection() as connection, connection.transaction():
         connection.execute("UPDATE counter SET value = value + 1")
@@ -119,7 +118,7 @@ def test_a_takeover_waits_for_a_commit_that_was_let_through(
 
 def test_a_cancel_waits_for_a_commit_that_was_let_through(pool: Pool) -> None:
     claim, _ = a_task(pool)
-    guard = TokenGuard(kinds_of(a_kind()))
+    guard = TokenGuard(catalogue_of(a_kind()))
     with pool.connection() as connection, connection.transaction():
         guard.hold(connection, claim)
         cancelled = beside(pool, lambda: tasks.cancel(pool, claim.id))
@@ -290,7 +289,7 @@ def test_a_beat_does_not_wait_for_a_jobs_transaction(pool: Pool) -> None:
     claim, _ = a_task(pool)
     worker = value(pool, "SELECT id FROM worker")
     with pool.connection() as connection, connection.transaction():
-        TokenGuard(kinds_of(a_kind())).hold(connection, claim)
+        TokenGuard(catalogue_of(a_kind())).hold(connection, claim)
         assert leases.beat(pool, worker, [(claim.token, 0.5)])
     assert value(pool, "SELECT progress FROM run") is None
     assert leases.beat(pool, worker, [(claim.token, 0.5)])

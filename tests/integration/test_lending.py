@@ -17,9 +17,9 @@ from tests.integration.builders import (
     a_kind,
     asked,
     beside,
+    catalogue_of,
     execute,
     expire,
-    kinds_of,
     outcomes,
     query,
     together,
@@ -28,7 +28,7 @@ from tests.integration.builders import (
 )
 
 KIND = a_kind(retry_delay=60, retry_jitter=0)
-CATALOGUE = kinds_of(KIND)
+CATALOGUE = catalogue_of(KIND)
 DONE = Result("completed")
 FAILED = Result("failed", "no")
 GIVEN_BACK = Result("interrupted", "given back")

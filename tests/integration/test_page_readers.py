@@ -9,7 +9,16 @@ import pytest
 from cluster.database import Pool
 from cluster.settings import Token
 from cluster.store import jobs
-from tests.integration.builders import KIND, Web, a_job, a_kind, asked, claimed, finished, kinds_of
+from tests.integration.builders import (
+    KIND,
+    Web,
+    a_job,
+    a_kind,
+    asked,
+    catalogue_of,
+    claimed,
+    finished,
+)
 from tests.integration.looking import forms, seen
 from webapp.app import routes
 
@@ -21,7 +30,7 @@ class Door(Web):
     """The application as somebody with a token sees it."""
 
     def __init__(self, pool: Pool, token: Token) -> None:
-        declared = kinds_of(a_kind())
+        declared = catalogue_of(a_kind())
         app = routes(pool, declared, tokens=(OPERATOR, READER))
         headers = {"Authorization": f"Bearer {token.secret}"}
         self._client = falcon.testing.TestClient(app, headers=headers)

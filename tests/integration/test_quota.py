@@ -8,7 +8,7 @@ import pytest
 from cluster.database import Pool
 from cluster.settings import Token
 from cluster.store import jobs
-from tests.integration.builders import a_kind, execute, kinds_of, together, value
+from tests.integration.builders import a_kind, catalogue_of, execute, together, value
 from tests.integration.forms import FORM, filled
 from webapp.app import routes
 from webapp.quota import Quota
@@ -25,7 +25,7 @@ def worker(pool: Pool) -> falcon.testing.TestClient:
 
 
 def a_worker(pool: Pool, *tokens: Token) -> falcon.testing.TestClient:
-    app = routes(pool, kinds_of(a_kind()), tokens=tokens, quota=Quota(pool, 3))
+    app = routes(pool, catalogue_of(a_kind()), tokens=tokens, quota=Quota(pool, 3))
     return falcon.testing.TestClient(app, headers={"Host": "localhost"})
 
 
@@ -90,7 +90,7 @@ def test_what_is_refused_for_itself_does_not_count(worker: falcon.testing.TestCl
 
 
 def test_nothing_is_counted_without_a_limit(pool: Pool) -> None:
-    app = routes(pool, kinds_of(a_kind()))
+    app = routes(pool, catalogue_of(a_kind()))
     free = falcon.testing.TestClient(app, headers={"Host": "localhost"})
     assert [post(free).status_code for _ in range(20)] == [201] * 20
     assert value(pool, "SELECT count(*) FROM quota") == 0

@@ -5,7 +5,7 @@ import subprocess
 import threading
 from collections import Counter
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import psycopg
@@ -13,17 +13,21 @@ import pytest
 
 from cluster import Run
 from cluster.database import Pool
+from cluster.ending import Ending
 from cluster.migrate import migrate
 from cluster.perform import Result
 from cluster.process import Identity
 from cluster.runner import Attempt
-from cluster.store import jobs, leases
+from cluster.store import jobs, leases, looks, runs
+from cluster.store.runs import Ended
 from tests.eventually import eventually
 from tests.integration.builders import (
     HERE,
     NOWHERE,
     a_job,
+    a_kind,
     a_worker,
+    asked,
     execute,
     expire,
     look,
@@ -57,6 +61,34 @@ def test_a_due_job_runs_and_its_next_firing_is_planned(url: str, opened: Pool) -
         eventually(lambda: outcomes(opened) == ["completed"])
     assert [run.attempt for run in seen] == [1]
     assert value(opened, "SELECT due_at > now() AND token IS NULL FROM run")
+
+
+def test_who_is_busy_with_tasks_looks_up_when_a_firing_opens(
+    url: str, opened: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No look at the next tasks alone begins after the opening, but for one that is on its way."""
+    real = runs.turn
+    late = [0]
+    opens: datetime | None = None
+
+    def turn(pool: Pool, endings: list[Ending], ask: looks.Ask) -> tuple[list[Ended], looks.Look]:
+        nonlocal opens
+        ended, look = real(pool, endings, ask)
+        if not ask.after:
+            opens = look.wake_at
+            late.append(0)
+        elif opens and opens <= look.now:
+            late[-1] += 1
+        return ended, look
+
+    monkeypatch.setattr(runs, "turn", turn)
+    monkeypatch.setattr("cluster.worker._AROUND_SECONDS", 3600.0)
+    kind = a_kind()
+    jobs.declare(opened, [kind])
+    asked(opened, 5000)
+    with working(url, kind, a_job(schedule="@every 1s", at_once=False, spread=0.05)):
+        eventually(lambda: outcomes(opened))
+    assert max(late) <= 1
 
 
 def test_a_job_that_raises_is_retried_and_then_given_up(url: str, opened: Pool) -> None:

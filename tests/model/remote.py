@@ -9,11 +9,11 @@ from cluster.ending import ending_of
 from cluster.perform import Result
 from cluster.run import Claim
 from cluster.store.looks import Ask
-from tests.integration.builders import kinds_of
+from tests.integration.builders import catalogue_of
 from tests.model.step import Seen, Step, pick
 from tests.model.world import JOBS, LENT, Lease, World
 
-_CATALOGUE = kinds_of(*(job for job in JOBS.values() if not job.schedule))
+_CATALOGUE = catalogue_of(*(job for job in JOBS.values() if not job.schedule))
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LendOut:
             if claims or exact:
                 world.leases[worker] = Lease(None, world.after(LENT), LENT)
             world.claim(ask, claims)
-            assert not exact or claims or not world.left_over(ask, 0)
+            assert not exact or claims or not world.left_over(ask, claims)
             if not claims:
                 world.leases.pop(worker, None)
             if not self.lost:

@@ -107,7 +107,8 @@ class LookAround:
             worker=process.worker,
             host=process.identity.host,
             jobs=[name for name, job in world.jobs.items() if not job.remote],
-            load=len(process.known) - len(endings),
+            load=sum(world.jobs[claim.job].spread > 0 for claim in process.known.values())
+            - sum(ending.spread > 0 for ending in endings),
             free=self.free,
             phase=spread.phase(process.identity.pid),
             limited=LIMITED if self.eager else process.limited,
@@ -170,7 +171,7 @@ def _looked(world: World, ask: Ask, look: Look) -> None:
 
 def _left(world: World, ask: Ask, look: Look) -> None:
     """Check that nothing was left that could be claimed, and that its worker wakes for the rest."""
-    for run in world.left_over(ask, len(look.claims)):
+    for run in world.left_over(ask, look.claims):
         if world.jobs[run.job].max_running and run.job not in ask.limited:
             assert run.job in look.limited, f"its limit has room, and nobody says so: {run}"
         else:

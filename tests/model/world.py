@@ -231,8 +231,10 @@ class World:
         assert len(claims) <= ask.free, "claimed more than there are slots"
         chosen = [(self.runs[claim.id], claim) for claim in claims]
         chosen.sort(key=lambda pair: (-pair[0].priority, pair[0].not_before, pair[0].id))
-        for place, (run, claim) in enumerate(chosen):
-            assert self.may_claim(run, ask, ask.load + place), f"claimed too soon: {run}"
+        load = ask.load
+        for run, claim in chosen:
+            assert self.may_claim(run, ask, load), f"claimed too soon: {run}"
+            load += run.spread > 0
             limit = self.jobs[run.job].max_running
             assert limit is None or run.job in ask.limited, "claimed without the lock of a limit"
             assert limit is None or self.room(run.job) > 0, "claimed above max_running"
@@ -251,15 +253,16 @@ class World:
         self.tokens.add(claim.token)
         self.fences[part] = claim.fence
 
-    def left_over(self, ask: Ask, claimed: int) -> list[Waiting]:
-        """Return what a worker could claim, after it has claimed so many."""
+    def left_over(self, ask: Ask, claims: Sequence[Claim]) -> list[Waiting]:
+        """Return what a worker could claim besides what it has just claimed."""
         lease = self.leases.get(ask.worker)
-        if lease is None or lease.until <= self.now or claimed >= ask.free:
+        if lease is None or lease.until <= self.now or len(claims) >= ask.free:
             return []
+        load = ask.load + sum(self.runs[claim.id].spread > 0 for claim in claims)
         return [
             run
             for run in self.runs.values()
-            if self.may_claim(run, ask, ask.load + claimed, surely=True) and self.room(run.job) > 0
+            if self.may_claim(run, ask, load, surely=True) and self.room(run.job) > 0
         ]
 
     def end(self, ending: Ending, firing_id: UUID | None) -> bool:

@@ -49,9 +49,12 @@ def held(url: str) -> dict[str, list[str]]:
 
 
 def shares(url: str, jobs: int = 10) -> list[int]:
-    """Wait until all jobs are under way; return how many each lease holder has, sorted."""
+    """Wait until all jobs are under way; return how many each lease holder has, sorted.
+
+    Tasks are not counted.
+    """
     query: LiteralString = """
-        SELECT count(r.id) FROM worker w LEFT JOIN run r ON r.worker_id = w.id
+        SELECT count(r.id) FROM worker w LEFT JOIN run r ON r.worker_id = w.id AND r.scheduled
         GROUP BY w.id ORDER BY 1
         """
 

@@ -2,11 +2,14 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
 
-from tests.system.facts import shares, unsound
+from cluster.migrate import migrate
+from cluster.store.tasks import enqueue_keyless
+from tests.system.facts import rows, shares, unsound
 from tests.system.gunicorns import gunicorn, job_module, server_of
 
 SLOW = """
@@ -19,6 +22,27 @@ Path(__file__).with_name(f"{os.getpid()}.booted").touch()
 time.sleep(1.3 * (before % 3))
 """
 """One of three processes that load it does so 1.3 s later, and one 2.6 s."""
+
+NAP = """
+import time
+
+from cluster import Run, job, task
+
+
+@task(name="nap")
+def nap() -> None:
+    time.sleep(0.5)
+"""
+FIRINGS = """
+
+def firing(run: Run) -> None:
+    run.wait(100)
+
+
+for number in range(10):
+    job(name=f"firing-{number}", schedule="@every 15s", spread=0.5)(firing)
+"""
+"""Ten jobs that fire together; with wide slots, for the tasks beside them keep the machine busy."""
 
 
 @pytest.mark.parametrize("start", range(5))
@@ -63,3 +87,22 @@ def test_instances_started_at_once_share_evenly(empty_url: str, tmp_path: Path, 
         assert max(found) - min(found) <= 1, f"start {start}: {found}"
         for instance in instances:
             instance.kill()
+
+
+@pytest.mark.parametrize(
+    ("modules", "source"), [("jobs,own_jobs", NAP), ("own_jobs", NAP + FIRINGS)]
+)
+def test_workers_share_evenly_beside_a_backlog_of_older_tasks(
+    empty_url: str, tmp_path: Path, modules: str, source: str
+) -> None:
+    """Jobs that are due at the start, and jobs that fire within fifteen seconds after it."""
+    migrate(empty_url)
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        for _ in range(2):
+            enqueue_keyless(connection, [{"kind": "nap", "args": {}}] * 10_000)
+    settings = {**job_module(tmp_path, source), "RONIN_JOBS": modules}
+    with gunicorn(empty_url, tmp_path, env=settings) as instance:
+        assert shares(empty_url) == [2, 2, 2, 2, 2]
+        waits: LiteralString = "SELECT count(*) > 0 FROM run WHERE NOT scheduled AND token IS NULL"
+        assert rows(empty_url, waits) == [(True,)]
+        instance.kill()
