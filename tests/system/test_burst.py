@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,12 +26,13 @@ def test_of_10000_withdrawals_at_once_half_succeed_and_half_are_refused(
     with gunicorn(url, tmp_path, env={"RONIN_SAMPLE_SECONDS": "5"}) as cluster:
         ready(cluster)
         shares(url)
+        before = cut()
         done = burst(cluster, *(["--connect-burst"] if moment == "connections" else []))
         assert answers(done.stdout) == {
             "200": 5000,
             "409 urn:ronin:problem:insufficient-funds": 5000,
             "connection errors": 0,
-        }
+        }, f"{done.stdout}{cut() - before}\n{cluster.said()[-4000:]}"
         assert done.returncode == 0
         assert cluster.get("/users/1")["balance"] == 0
         assert rows(url, "SELECT count(*) FROM ledger WHERE amount = -2") == [(5000,)]
@@ -53,6 +55,17 @@ def answers(report: str) -> dict[str, int]:
     """Return how many answers of each kind the report counts."""
     counted = [line.split(maxsplit=1) for line in report.splitlines() if line.startswith("  ")]
     return {name: int(count.replace(",", "")) for count, name in counted}
+
+
+def cut() -> Counter[str]:
+    """Return what the kernel has counted of connections that it refused or cut, whosever."""
+    found: Counter[str] = Counter()
+    for path in ("/proc/net/netstat", "/proc/net/snmp"):
+        lines = [line.split() for line in Path(path).read_text().splitlines()]
+        for names, counts in zip(lines[::2], lines[1::2], strict=True):
+            found |= Counter(dict(zip(names[1:], map(int, counts[1:]), strict=True)))
+    kinds = ("Listen", "Abort", "Rst", "Cookie", "ReqQ")
+    return Counter({name: n for name, n in found.items() if any(kind in name for kind in kinds)})
 
 
 def test_changes_that_wait_for_the_database_leave_the_threads_to_others(
