@@ -71,8 +71,8 @@ class Runner:
     _attempts: dict[int, Attempt] = field(default_factory=dict)  # by token, whose hash is slow
     _queue: SimpleQueue[Attempt] = field(default_factory=SimpleQueue)
     _results: SimpleQueue[tuple[Attempt, Result]] = field(default_factory=SimpleQueue)
-    _lock: threading.Lock = field(default_factory=threading.Lock)  # of the next two
     _shared: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # of the next two
     _threads: int = 0
     _idle: int = 0  # threads that wait for an attempt, or are about to
     _trusted_until: float = math.inf
