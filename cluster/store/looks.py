@@ -222,28 +222,33 @@ _WHOLE = f"""
             FROM run r WHERE r.job = l.name AND r.token IS NULL AND r.priority < l.priority)
         FROM level l WHERE l.priority IS NOT NULL
     ), head AS MATERIALIZED (
-        SELECT l.*, h.not_before, o.opens_at, greatest(h.not_before, o.opens_at) <= now() AS due,
+        SELECT l.*, h.not_before, o.opens_at, d.due, d.due AND l.claimable AND l.room > 0 AS ready,
             extract(epoch FROM h.spread * CASE WHEN h.not_before < o.opens_at
                 THEN %(opening_slots)s::integer ELSE 1 END)::float8 AS slot
         FROM level l CROSS JOIN opening o CROSS JOIN LATERAL (
             SELECT r.not_before, r.spread FROM run r
             WHERE r.job = l.name AND r.priority = l.priority AND r.token IS NULL
             ORDER BY r.not_before, r.id LIMIT 1) h
+        CROSS JOIN LATERAL (SELECT greatest(h.not_before, o.opens_at) <= now()) d(due)
     ), most AS MATERIALIZED (
         -- What is locked is locked until the commit, out of everybody's sight: so of what has a
-        -- spread no more than is open to us.
+        -- spread no more than is open to us. For what is about to open the others leave room, or
+        -- tasks that take long would have all slots by then.
         SELECT slot > 0 AS shared, least(%(free)s::float8, max(CASE WHEN slot > 0 THEN greatest(1,
             floor((extract(epoch FROM now()) - extract(epoch FROM greatest(not_before, opens_at)))
                 / slot - %(load)s::integer - %(phase)s::float8 + 1))
-            ELSE %(free)s::float8 END)) AS runs
-        FROM head WHERE due AND claimable AND room > 0 GROUP BY 1
+            ELSE greatest(0, %(free)s::bigint - (SELECT count(*) FROM head f
+                WHERE f.ready AND f.slot > 0 AND f.priority >= (
+                    SELECT max(t.priority) FROM head t WHERE t.ready AND t.slot = 0)))
+            END)) AS runs
+        FROM head WHERE ready GROUP BY 1
     ), candidate AS MATERIALIZED (
         -- From level to level until there are enough; of one priority the longest due comes first.
         SELECT l.* FROM most m CROSS JOIN LATERAL (
             SELECT c.*, m.shared, h.name, h.schedule, h.timezone, h.room,
                 greatest(c.not_before, h.opens_at) AS due_since
             FROM (SELECT * FROM head
-                WHERE due AND claimable AND room > 0 AND (slot > 0) = m.shared
+                WHERE ready AND (slot > 0) = m.shared
                 ORDER BY priority DESC, not_before) h
             CROSS JOIN LATERAL (
                 SELECT r.id, r.priority, r.not_before, s.slot

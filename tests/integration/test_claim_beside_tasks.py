@@ -68,12 +68,25 @@ def test_runs_that_are_not_open_are_not_kept_from_others_beside_tasks(
 
 def test_who_is_full_of_tasks_knows_when_a_firing_opens(work: Pool) -> None:
     tasks(work, 1, ago=5, spread=10)
-    asked(work, 5)
+    asked(work, 5, priority=1)
     worker = a_worker(work, names=BOTH)
     found = look(work, worker, names=BOTH, free=2, phase=0.75)
     assert [claim.job for claim in found.claims] == ["work"] * 2
     due = value(work, "SELECT not_before FROM run WHERE job = 'tick'")
     assert found.wake_at == due + timedelta(seconds=7.5)
+
+
+@pytest.mark.parametrize(("priority", "expected"), [(0, 7), (1, 10)])
+def test_tasks_leave_slots_for_firings_of_their_priority_that_are_about_to_open(
+    work: Pool, priority: int, expected: int
+) -> None:
+    for name in ("one", "two", "three"):
+        jobs.declare(work, [a_job(name=name, spread=60)])
+    asked(work, 20, priority=priority)
+    names = ("one", "two", "three", "work")
+    worker = a_worker(work, names=names)
+    claims = look(work, worker, names=names, free=10, phase=0.5).claims
+    assert [claim.job for claim in claims] == ["work"] * expected
 
 
 def test_who_is_full_of_tasks_looks_for_no_more_of_them(work: Pool) -> None:

@@ -211,12 +211,18 @@ class World:
     def may_claim(self, run: Waiting, ask: Ask, load: int, *, surely: bool = False) -> bool:
         """Whether nothing but a limit keeps a worker from a run."""
         return (
+            self.is_due(run, ask)
+            and not self._is_unwanted(run)
+            and self.opens(run, ask, load) <= self.now + (-_A_BIT if surely else _A_BIT)
+        )
+
+    def is_due(self, run: Waiting, ask: Ask) -> bool:
+        """Whether it waits, for no later time, and for no other code than a worker's."""
+        return (
             run.token is None
             and run.job in ask.jobs
             and run.job not in self.paused
-            and not self._is_unwanted(run)
             and max(run.not_before, self.opens_at or run.not_before) <= self.now
-            and self.opens(run, ask, load) <= self.now + (-_A_BIT if surely else _A_BIT)
         )
 
     def room(self, job: str) -> float:
@@ -259,11 +265,16 @@ class World:
         if lease is None or lease.until <= self.now or len(claims) >= ask.free:
             return []
         load = ask.load + sum(self.runs[claim.id].spread > 0 for claim in claims)
-        return [
+        left = [
             run
             for run in self.runs.values()
             if self.may_claim(run, ask, load, surely=True) and self.room(run.job) > 0
         ]
+        # Tasks leave room for what is about to open, to whomever it will be open first.
+        soon = [r for r in self.runs.values() if r.spread > 0 and self.is_due(r, ask)]
+        if len(claims) + len(soon) < ask.free:
+            return left
+        return [run for run in left if run.spread > 0]
 
     def end(self, ending: Ending, firing_id: UUID | None) -> bool:
         """Write an end; False if it was too late.

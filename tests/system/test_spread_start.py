@@ -31,7 +31,7 @@ from cluster import Run, job, task
 
 @task(name="nap")
 def nap() -> None:
-    time.sleep(0.1)
+    time.sleep({nap})
 
 
 def firing(run: Run) -> None:
@@ -89,16 +89,16 @@ def test_instances_started_at_once_share_evenly(empty_url: str, tmp_path: Path, 
             instance.kill()
 
 
-@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(("at_once", "nap"), [(True, 60), (False, 0.1)])
 def test_workers_share_evenly_beside_a_backlog_of_older_tasks(
-    empty_url: str, tmp_path: Path, at_once: bool
+    empty_url: str, tmp_path: Path, at_once: bool, nap: float
 ) -> None:
     """Jobs that are due at the start, or that fire within fifteen seconds after it."""
     migrate(empty_url)
     with psycopg.connect(empty_url, autocommit=True) as connection:
         for _ in range(2):
             enqueue_keyless(connection, [{"kind": "nap", "args": {}}] * 10_000)
-    settings = job_module(tmp_path, NAPS.format(at_once=at_once))
+    settings = job_module(tmp_path, NAPS.format(at_once=at_once, nap=nap))
     with gunicorn(empty_url, tmp_path, env=settings) as instance:
         assert shares(empty_url) == [2, 2, 2, 2, 2]
         waits: LiteralString = "SELECT count(*) > 0 FROM run WHERE NOT scheduled AND token IS NULL"
