@@ -10,7 +10,7 @@ import pytest
 from cluster.migrate import migrate
 from cluster.store.tasks import enqueue_keyless
 from tests.system.facts import rows, shares, unsound
-from tests.system.gunicorns import gunicorn, job_module, server_of
+from tests.system.gunicorns import gunicorn, job_module
 
 SLOW = """
 import os
@@ -45,6 +45,15 @@ for number in range(10):
 busy, and a worker whose threads are all taken comes late by as much as such a task takes."""
 
 
+SLOW_COMMIT: LiteralString = """
+    CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER slow_commit AFTER UPDATE ON run DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (OLD.token IS NULL AND NEW.token IS NOT NULL) EXECUTE FUNCTION linger()
+    """
+"""At the commit of a claim, while its rows are locked."""
+
+
 @pytest.mark.parametrize("start", range(5))
 def test_workers_of_one_instance_share_evenly(empty_url: str, tmp_path: Path, start: int) -> None:
     with gunicorn(empty_url, tmp_path) as instance:
@@ -53,18 +62,16 @@ def test_workers_of_one_instance_share_evenly(empty_url: str, tmp_path: Path, st
         instance.kill()
 
 
-@pytest.mark.parametrize("start", range(2))
-def test_workers_share_evenly_where_each_commit_takes_a_tenth_of_a_second(
-    tmp_path: Path, start: int
+def test_workers_share_evenly_where_a_claim_takes_half_a_second_to_commit(
+    empty_url: str, tmp_path: Path
 ) -> None:
-    with server_of(tmp_path / "data") as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET commit_delay = 100000")  # us, before the flush
-            connection.execute("ALTER SYSTEM SET commit_siblings = 0")  # however idle the rest is
-            connection.execute("SELECT pg_reload_conf()")
-        with gunicorn(url, tmp_path) as instance:
-            assert shares(url) == [2, 2, 2, 2, 2], f"start {start}"
-            instance.kill()
+    """Five of them one after another would take longer than a slot of the opening, 1.5 s."""
+    migrate(empty_url)
+    rows(empty_url, SLOW_COMMIT)
+    settings = job_module(tmp_path, NAPS.format(at_once=True, nap=0))
+    with gunicorn(empty_url, tmp_path, env=settings) as instance:
+        assert shares(empty_url) == [2, 2, 2, 2, 2]
+        instance.kill()
 
 
 def test_workers_that_boot_more_than_a_second_apart_share_evenly(
