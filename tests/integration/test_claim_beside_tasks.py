@@ -40,6 +40,15 @@ def test_a_firing_comes_before_older_tasks_of_its_priority(work: Pool) -> None:
     assert places == {urgent: 1, firing: 2, old: 3}
 
 
+def test_a_more_urgent_task_takes_no_turn_of_a_firing(work: Pool) -> None:
+    (urgent,) = asked(work, priority=1)
+    asked(work, 5)
+    jobs.declare(work, [a_job(spread=60)])
+    claims = look(work, a_worker(work, names=BOTH), names=BOTH, free=2).claims
+    assert [claim.job for claim in claims if claim.id != urgent] == ["tick"]
+    assert len(claims) == 2
+
+
 @pytest.mark.parametrize(("load", "free", "expected"), [(0, 10, (3, 7)), (2, 10, (1, 9))])
 def test_only_runs_with_a_spread_count_as_load_for_the_next(
     work: Pool, load: int, free: int, expected: tuple[int, int]
