@@ -277,6 +277,7 @@ def job_side(settings: Settings, gunicorn_worker: Any) -> JobSide:
             else scribe.attend,
         ),
         lease_seconds=settings.lease_seconds,
+        retention_days=settings.retention_days,
         alive=alive,
         nudge=nudge,
         copies=gunicorn_worker.cfg.workers,

@@ -25,7 +25,7 @@ from cluster.process import Identity, is_dead
 from cluster.pulse import Pulse
 from cluster.run import Claim
 from cluster.runner import Runner
-from cluster.store import jobs, leases, looks, pulse, runs
+from cluster.store import jobs, leases, looks, pulse, retention, runs
 
 POLL_SECONDS = 1.5
 """An idle worker's looks: with the beats of a 15 s lease 0.87 statements a second."""
@@ -34,7 +34,9 @@ _TELL_SECONDS = 1.0
 _SOONEST = 0.01
 """Seconds between two looks at least: a run that another worker is just claiming looks open."""
 _KEEP_SECONDS = 3600.0
-"""Between two times that the days to come of the history are made, and the old pulse removed."""
+"""Between two times that the days to come of the history are made, and what is old is dropped."""
+_MORE_SECONDS = 1.0
+"""The same, while there is more of what is old than is dropped at once."""
 PATIENCE = 0.3
 """Part of the lease that a statement waits for its answer. A beat that is sent after a third of
 the lease has failed before two thirds are over."""
@@ -65,6 +67,7 @@ class Worker:
         pool: connections of the engine alone.
         runner: performs what is claimed.
         lease_seconds: how long its word counts; the heartbeat comes at a third of it.
+        retention_days: how long the history is kept, what runs said, and what people did.
         alive: False once the process shall end or its parent is gone; asked at every turn.
         nudge: set by whoever has work for the loop; rung when there is more than it can take.
         copies: workers that its instance starts, itself included.
@@ -79,6 +82,7 @@ class Worker:
         pool: Pool,
         runner: Runner,
         lease_seconds: float,
+        retention_days: int,
         alive: Callable[[], bool],
         nudge: Nudge,
         copies: int = 1,
@@ -89,6 +93,7 @@ class Worker:
         self._pool = pool
         self._runner = runner
         self._lease = lease_seconds
+        self._retention_days = retention_days
         # A beat may come that much sooner or later, so that it falls together with a look.
         self._slack = min(POLL_SECONDS / 2, lease_seconds / 12)
         self._alive = alive
@@ -178,9 +183,15 @@ class Worker:
         if self._pulse.is_due(self._runner.load):
             self._write_pulse(now)
         if time.monotonic() >= self._keep_at:
+            # First of all, so that what fails for good holds up nothing else at each turn.
+            self._keep_at = time.monotonic() + _KEEP_SECONDS
             jobs.prepare_history(self._pool)
             pulse.forget(self._pool)
-            self._keep_at = time.monotonic() + _KEEP_SECONDS
+            dropped = retention.drop(self._pool, self._retention_days)
+            if dropped.days:
+                self._log.info("history dropped", days=dropped.days)
+            if dropped.more:
+                self._keep_at = time.monotonic() + _MORE_SECONDS
 
     def _write_pulse(self, now: datetime) -> None:
         assert self._pulse_id  # noqa: S101 - nothing is counted before the first lease

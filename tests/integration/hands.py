@@ -37,6 +37,7 @@ class Hand:
             pool=engine,
             runner=Runner(8, lent.connection, apart, self.nudge.set),
             lease_seconds=3,
+            retention_days=30,
             alive=lambda: self.alive,
             nudge=self.nudge,
         )

@@ -7,8 +7,7 @@ from uuid import UUID
 import pytest
 
 from cluster.database import Pool
-from cluster.store import actions, jobs, retries, tasks
-from jobs.history import OLD_ACTIONS
+from cluster.store import actions, jobs, retention, retries, tasks
 from tests.integration.builders import (
     KIND,
     Answer,
@@ -371,8 +370,6 @@ def test_old_actions_go_with_the_history(pool: Pool) -> None:
             " 'job:tick', '{}')",
             days,
         )
-    with pool.connection() as connection:
-        connection.execute(OLD_ACTIONS, {"d": 30})
-
+    assert retention.drop(pool, 30).rows == 1
     (left,) = actions.page(pool, 10)
     assert left["at"] > datetime.now(UTC) - timedelta(days=30)

@@ -14,10 +14,9 @@ from psycopg import sql
 from cluster import Run, database, scribe, voice
 from cluster.database import Pool
 from cluster.scribe import MOST_BYTES
-from cluster.store import voices
+from cluster.store import retention, voices
 from cluster.store.voices import Said
 from cluster.voice import KEPT_BYTES, Chunk
-from jobs import history
 from tests.eventually import eventually
 from tests.integration.apart import suspect
 from tests.integration.builders import Web, asked, execute, query, terminate_others, value
@@ -297,12 +296,11 @@ def test_all_that_a_process_of_its_own_prints_or_logs_is_kept(
 
 
 def test_lines_are_dropped_with_the_days_of_history(pool: Pool) -> None:
-    """The job that drops history drops what was said on these days, and nothing later."""
+    """What was said on these days is dropped, and nothing later."""
     old, new = a_claim(), a_claim()
     voices.write(pool, [Said(each, [Chunk(0, "x\n", 2)], 0) for each in (old, new)])
     execute(
         pool, "UPDATE log_chunk SET at = at - interval '31 days 1 min' WHERE run_id = %s", old.id
     )
-    run = Run(a_claim(job="drop-history"), pool.connection)
-    history.drop_lines(run, days=30)
+    assert retention.drop(pool, 30).rows == 1
     assert query(pool, "SELECT run_id FROM log_chunk") == [(new.id,)]
