@@ -2,6 +2,7 @@
 
 import math
 import re
+import select
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,7 +124,39 @@ class Away(PoolTimeout):
     """The server is known to be away, and enough wait for it."""
 
 
-class Brisk(Pool):
+def _ended(connection: Connection[Any]) -> bool:
+    """Whether the server has ended a session while nobody used it; without a round trip.
+
+    An idle session is silent, but for a notice; one that was ended has got a last word, or none.
+    """
+    poll = select.poll()
+    try:
+        poll.register(connection.fileno(), select.POLLIN)
+        while poll.poll(0):
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+class Fresh(Pool):
+    """A pool that gives nobody a session which the server has ended: what a restart has left."""
+
+    def getconn(self, timeout: float | None = None) -> Connection[TupleRow]:
+        """Return a connection as the pool does; those that were ended are replaced meanwhile.
+
+        Not by the pool's own `check`, which waits for a second after each that was ended.
+
+        Raises:
+            PoolTimeout: none was there in time.
+        """
+        until = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while _ended(connection := super().getconn(max(until - time.monotonic(), 0.0))):
+            self.putconn(connection)
+        return connection
+
+
+class Brisk(Fresh):
     """A pool in which only a few wait for a server that is known to be away.
 
     At first everybody waits, so an outage of a second costs nobody an answer. Once connecting was
@@ -292,7 +325,7 @@ def pool(
         if _is_lent(connection):
             _settle_for_less(connection)
 
-    return (Brisk if brisk else ConnectionPool)(
+    return (Brisk if brisk else Fresh)(
         conninfo(url, name, **session),
         connection_class=Impatient,
         configure=configure,

@@ -78,8 +78,9 @@ def digest(run: Run) -> None:
     for waited in steps(run, done["waited"]):
         rows = query(
             run,
+            # What was posted a moment ago may have a neighbour that is not committed yet.
             "SELECT id, user_id, amount, balance FROM ledger WHERE id > %(last)s"
-            " ORDER BY id LIMIT 1000",
+            " AND posted_at < now() - interval '1 minute' ORDER BY id LIMIT 1000",
             {"last": done["last"]},
         )
         for row in rows:

@@ -58,8 +58,8 @@ def query(
         try:
             with run.connection() as connection:
                 return connection.execute(text, parameters).fetchall()
-        except psycopg.errors.LockNotAvailable:
-            raise
+        except psycopg.errors.QueryCanceled:
+            raise  # the database is there, and would need too long once more
         except psycopg.OperationalError as error:
             run.log.warning("waiting for the database", reason=str(error).split("\n")[0])
             run.wait(min(0.5 * (patience + 1), _STEP_SECONDS))

@@ -59,6 +59,13 @@ def url(server_url: str, template: str) -> Iterator[str]:
         yield make_conninfo(server_url, dbname=name)
 
 
+@pytest.fixture(scope="module")
+def module_url(server_url: str, template: str) -> Iterator[str]:
+    """The URL of a migrated database that the tests of a module share."""
+    with _created(server_url, template) as name:
+        yield make_conninfo(server_url, dbname=name)
+
+
 @pytest.fixture
 def pool(url: str) -> Iterator[Pool]:
     """An open pool on this test's own database."""

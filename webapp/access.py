@@ -59,10 +59,12 @@ class Access:
         """Look at the headers.
 
         Raises:
-            Problem: 401 without a token, 403 it may only read, or another site's page sent it,
-                421 under a name that is not ours.
+            Problem: 400 without the header Host, 401 without a token, 403 it may only read, or
+                another site's page sent it, 421 under a name that is not ours.
             falcon.HTTPSeeOther: a person is to log in.
         """
+        if request.get_header("Host") is None and request.env["SERVER_PROTOCOL"] == "HTTP/1.1":
+            raise Problem(400, "bad-request", "HTTP/1.1 wants a header Host (RFC 9112, 3.2).")
         changing = request.method not in _READING
         if changing and _from_elsewhere(request):
             detail = "A page of another site sent this, or nobody can tell that it was ours."
@@ -78,7 +80,7 @@ class Access:
 
     def _who(self, request: falcon.Request) -> Actor | None:
         if not self._sessions.needed:
-            if not _plain_name(request.get_header("Host") or ""):
+            if not _plain_name(_asked_as(request)):
                 detail = "Without tokens the service answers to localhost and to addresses only."
                 raise Problem(421, "misdirected-request", detail)
             return LOCAL
@@ -99,6 +101,13 @@ def _who_are_you(request: falcon.Request) -> Exception:
     problem = Problem(401, "unauthorized", "Send a token: Authorization: Bearer …")
     problem.headers = {"WWW-Authenticate": 'Bearer realm="ronin"'}
     return problem
+
+
+def _asked_as(request: falcon.Request) -> str:
+    """Return the name under which we were asked; an absolute target goes before the header."""
+    target = request.env.get("RAW_URI", "/")
+    absolute = "" if target.startswith("/") else urlsplit(target).netloc
+    return absolute or request.get_header("Host") or ""
 
 
 @lru_cache(maxsize=100)

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 import falcon
 import orjson
+from gunicorn.http.errors import NoMoreData, ParseException
 from pydantic import BaseModel, ValidationError
 
 from webapp import forms
@@ -40,9 +41,15 @@ class Head:
             request.context.head = True
 
     def process_response(
-        self, request: falcon.Request, _response: falcon.Response, _resource: object, _ok: object
+        self, request: falcon.Request, response: falcon.Response, _resource: object, _ok: object
     ) -> None:
-        """Falcon leaves the body out when the method is HEAD, and keeps its length."""
+        """Falcon leaves the body out when the method is HEAD, and keeps its length.
+
+        It does not know of ours, where it says which methods there are.
+        """
+        allowed = response.get_header("Allow")
+        if allowed and "HEAD" not in allowed:
+            response.set_header("Allow", allowed.replace("GET", "GET, HEAD"))
         if request.context.get("head"):
             request.method = "HEAD"
 
@@ -50,16 +57,12 @@ class Head:
 class Guard:
     """Middleware: refuses a body that is too long, or of a kind that we don't read."""
 
-    def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
+    def process_request(self, request: falcon.Request, _response: falcon.Response) -> None:
         """Look at the headers before anything is read.
 
         Raises:
             Problem: 415.
         """
-        if (request.content_length or 0) > LIMIT:
-            # Nobody waits for the rest of a long body that was refused, or asked for nothing;
-            # so such a connection is not used again.
-            response.set_header("Connection", "close")
         if request.get_header("Content-Encoding") not in (None, "identity"):
             raise Problem(415, "unsupported-media-type", "A body may not be compressed.")
 
@@ -117,7 +120,9 @@ def parse(request: falcon.Request, limit: int = LIMIT) -> Any:
         ):
             _inspect(data, (), _DEEPEST)
     except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        # Python goes on with what the server could do about too long a number.
+        told = str(error).partition(";")[0]
+        reason = "nested too deep" if isinstance(error, RecursionError) else told
         raise Problem(400, "invalid-json", f"The body is no JSON: {reason}.") from error
     return data
 
@@ -177,7 +182,10 @@ def complaints(error: ValidationError, *at: int | str) -> list[tuple[str, str]]:
 
 def invalid(found: list[tuple[str, str]]) -> Problem:
     """Return the problem that names each field that is wrong."""
-    told = [(field[:_LONGEST_PATH], reason) for field, reason in found[:MOST_COMPLAINTS]]
+    told = [
+        (path[:_LONGEST_PATH].encode(errors="replace").decode(), why)  # half a pair can't be sent
+        for path, why in found[:MOST_COMPLAINTS]
+    ]
     fields = [{"field": field, "reason": reason} for field, reason in told]
     text = "; ".join(f"{field}: {reason}" for field, reason in told)
     if len(found) > len(told):
@@ -211,12 +219,27 @@ def _deeper(data: object, levels: int) -> bool:
 
 
 def _body(request: falcon.Request, limit: int) -> bytes:
-    body: bytes = request.bounded_stream.read(limit + 1) if request.content_length else b""
-    if request.content_length is None:  # chunked, or no body at all
-        body = request.stream.read(limit + 1)
+    """Read the body.
+
+    Raises:
+        Problem: 400 it is not whole, 413 too long.
+    """
+    try:
+        body: bytes = request.bounded_stream.read(limit + 1) if request.content_length else b""
+        if request.content_length is None:  # chunked, or no body at all
+            body = request.stream.read(limit + 1)
+    except (ParseException, NoMoreData) as error:
+        raise _broken("Its chunks make no sense.") from error
     if len(body) > limit:
         raise _too_long(limit)
+    # What was cut off may be JSON by chance, and somebody's money.
+    if len(body) < (request.content_length or 0):
+        raise _broken(f"It has {len(body)} bytes, of {request.content_length} announced.")
     return body
+
+
+def _broken(reason: str) -> Problem:
+    return Problem(400, "bad-request", f"The body is not whole. {reason}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

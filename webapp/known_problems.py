@@ -87,7 +87,7 @@ KNOWN: Mapping[str, Known] = {
     ),
     "database-unavailable": Known(
         503,
-        "The database is busy or away.",
+        "The database is busy or away; the detail says what is known of a change.",
         "The database is busy or away. Nothing was changed; try again.",
     ),
     # Of what a client asks.
@@ -97,7 +97,7 @@ KNOWN: Mapping[str, Known] = {
     ),
     "invalid-idempotency-key": Known(
         400,
-        "The key is empty, too long, or holds what no key holds.",
+        "The key is empty, too long, holds what no key holds, or stands before a batch.",
         "An Idempotency-Key has 1 to 255 printable ASCII characters.",
     ),
     "invalid-field": Known(

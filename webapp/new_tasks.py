@@ -34,12 +34,14 @@ DEFAULT_KIND = "processing"
 _LARGEST_BATCH = 10_000
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
+_LONGEST_TIME = 64
+"""Characters. A fraction may have any number of digits, and what was read is remembered."""
 _TIMES = ("run_at", "deadline")
 _NO_ARGUMENTS: dict[str, Any] = {}
 
 
 def _text(value: object) -> object:
-    if not (isinstance(value, str) and _RFC3339.match(value)):
+    if not (isinstance(value, str) and _RFC3339.match(value) and len(value) <= _LONGEST_TIME):
         raise ValueError("a time is text such as 2027-01-31T12:00:00Z")
     return value
 

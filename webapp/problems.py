@@ -13,6 +13,7 @@ from psycopg_pool import PoolTimeout
 from cluster import log
 from webapp import pages, visits
 from webapp.known_problems import TYPES
+from webapp.together import Untouched
 
 _log = log.get("http")
 
@@ -117,11 +118,17 @@ def _falcon(
 def _database(
     request: falcon.Request, response: falcon.Response, error: Exception, _params: dict[str, Any]
 ) -> None:
-    """Say that the database is away; whether a change was made is not known."""
+    """Say that the database is away, and of a change what is known of it."""
     _unanswered.tell(str(error).strip().split("\n")[0])
-    detail = "The database does not answer. Try again with the same Idempotency-Key."
-    if isinstance(error, PoolTimeout):
+    detail = "The database does not answer; try again."
+    if isinstance(error, Untouched):
         detail = "The database is busy or away. Nothing was changed; try again."
+    elif isinstance(error, PoolTimeout):
+        detail = "The database is busy or away; try again."  # perhaps only what is shown is missing
+    elif request.get_header("Idempotency-Key"):
+        detail = "The database does not answer. Try again with the same Idempotency-Key."
+    elif request.method not in ("GET", "OPTIONS"):
+        detail = "The database does not answer, and nobody knows whether this was done: look first."
     problem = Problem(503, "database-unavailable", detail)
     problem.headers = {"Retry-After": "1"}
     _answer(request, response, problem)

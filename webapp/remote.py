@@ -23,7 +23,7 @@ from webapp.openapi import Answer, describes
 from webapp.problems import Problem
 
 _WAITING = 2
-"""Claims that wait in a process at once: each holds one of its eight threads."""
+"""Claims that wait in a process at once: each holds one of its threads."""
 _LOOK_SECONDS = 0.5
 """Between two looks of a claim that waits; a task posted to this process wakes it at once."""
 _YEAR = 366 * 86400
@@ -317,7 +317,11 @@ class TaskRelease(_Report):
 
 def _gone(client: socket.socket | None) -> bool:
     """Whether the client has hung up; a task claimed for it would wait for the lease's end."""
-    if client is None or not select.select([client], [], [], 0)[0]:
+    if client is None:
+        return False
+    poll = select.poll()  # `select` knows no descriptor beyond 1,023
+    poll.register(client, select.POLLIN)
+    if not poll.poll(0):
         return False
     try:
         return client.recv(1, socket.MSG_PEEK) == b""

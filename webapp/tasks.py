@@ -168,7 +168,8 @@ class TaskBatch:
         "tasks",
         {201: Answer("In their order.", list[answers.TaskMade], [examples.TASK_MADE])},
         problems=(
-            *("invalid-json", "invalid-field", "idempotency-key-reused", "too-many-tasks", "busy"),
+            *("invalid-json", "invalid-idempotency-key", "invalid-field"),
+            *("idempotency-key-reused", "too-many-tasks", "busy"),
         ),
         body=new_tasks.Batch,
         examples={
@@ -182,12 +183,15 @@ class TaskBatch:
         A body may have 8 MiB here.
 
         Raises:
-            Problem: 400 no JSON, 422 a field of a task is wrong, 429 the client has posted too
-                many, 503 too many batches at once.
+            Problem: 400 no JSON, or a key for all, 422 a field of a task is wrong, 429 the client
+                has posted too many, 503 too many batches at once.
         """
+        if request.get_header("Idempotency-Key") is not None:
+            detail = "A batch has no key of its own: give each task its idempotency_key."
+            raise Problem(400, "invalid-idempotency-key", detail)
         if not self._arriving.acquire(blocking=False):
             problem = Problem(503, "busy", "Other batches are being read; try again.")
-            problem.headers = {"Retry-After": "1", "Connection": "close"}
+            problem.headers = {"Retry-After": "1"}
             raise problem
         try:
             data = bodies.parse(request, _BATCH_BYTES)

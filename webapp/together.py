@@ -36,6 +36,10 @@ _LEADERS = 4
 """Groups at a time, of different keys; and while one is answered, the next is in the database."""
 
 
+class Untouched(PoolTimeout):
+    """A turn, or a connection, did not come in time, and nothing was done."""
+
+
 class _Place(Generic[Thing, Answer]):
     """A request's place in a line.
 
@@ -107,7 +111,7 @@ class Together(Generic[Key, Thing, Answer]):
         Raises:
             Parked: the request is answered later; touch nothing of it.
             psycopg.OperationalError: nobody knows whether it was done.
-            PoolTimeout: its turn, or a connection, did not come in time; nothing was done.
+            Untouched: its turn, or a connection, did not come in time; nothing was done.
         """
         mine: _Place[Thing, Answer] = _Place(thing, time.monotonic() + self._pool.timeout)
         told: threading.Event | None = None
@@ -149,6 +153,8 @@ class Together(Generic[Key, Thing, Answer]):
                 group += self._late(key)  # the others have time left for the next leader
             elif not group:
                 group = self._take(key)
+            if isinstance(error, PoolTimeout):
+                error = Untouched(*error.args)
             for each in group:
                 each.error = each.error or error
         finally:
@@ -187,7 +193,7 @@ class Together(Generic[Key, Thing, Answer]):
                 self._lines[key] = [each for each in line if each.until > now]
                 late += [each for each in line if each.until <= now]
         for each in late:
-            each.error = PoolTimeout("the line here is too long")
+            each.error = Untouched("the line here is too long")
         return late
 
     def _see_to_it(self) -> None:

@@ -22,7 +22,7 @@ PAGES = ("/", "/live", "/ui", "/login", "/logout", "/static", "/docs", "/openapi
 """What is for people or for Prometheus, and the document itself."""
 
 SENT_BY_THE_SERVER = {
-    *("bad-request", "request-timeout", "uri-too-long", "request-header-fields-too-large"),
+    *("request-timeout", "uri-too-long", "request-header-fields-too-large"),
     *("not-found", "method-not-allowed"),
 }
 """Problems that get their names from the standard's words."""

@@ -43,6 +43,14 @@ def away(url: str, server_url: str) -> Iterator[None]:
         yield
 
 
+def sessions(url: str, server_url: str) -> int:
+    """Return how many sessions a database has."""
+    name = conninfo_to_dict(url)["dbname"]
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+    with psycopg.connect(server_url) as connection:
+        return int(connection.execute(query, (name,)).fetchall()[0][0])
+
+
 def gets_one(pool: Pool, seconds: float = 3.0) -> tuple[bool, float]:
     """Ask for a connection; say whether one was there, and how long that took."""
     begun = time.monotonic()
@@ -129,3 +137,14 @@ def test_a_pool_that_can_not_grow_refuses_nobody(url: str, server_url: str, bris
     with closed(url, server_url), ThreadPoolExecutor(CALLERS) as callers:
         assert all(callers.map(goes_on, range(CALLERS)))
     assert brisk.get_stats()["connections_errors"] > 0
+
+
+def test_after_a_restart_nobody_is_given_a_session_from_before_it(
+    url: str, server_url: str
+) -> None:
+    with database.pool(url, "ronin restarted", size=4) as pool:
+        with pool.connection(), pool.connection(), pool.connection(), pool.connection():
+            pass  # four that wait in it
+        with away(url, server_url):
+            eventually(lambda: not sessions(url, server_url))
+        assert all(gets_one(pool)[0] for _ in range(8))

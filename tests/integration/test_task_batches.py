@@ -226,3 +226,29 @@ def test_a_task_for_later_wakes_nobody_and_one_for_now_does(web: TaskWeb, path: 
     nudge.clear()
     assert web.post("/tasks/batch", [{**task, "run_at": LATER}, task]).status == 201
     assert nudge.is_set()
+
+
+def test_a_batch_has_no_key_of_its_own(pool: Pool) -> None:
+    """Nobody is left to believe that the whole of it is done once."""
+    web = TaskWeb(pool)
+    batch = [{"name": "a", "kind": "work"}]
+    answer = web.ask("POST", "/tasks/batch", json=batch, headers={"Idempotency-Key": "k"})
+    assert (answer.status, answer.problem) == (400, "invalid-idempotency-key")
+    assert value(pool, "SELECT count(*) FROM run") == 0
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/tasks/batch"])
+def test_a_time_has_an_end(pool: Pool, path: str) -> None:
+    """What was read is remembered, so it must not be a megabyte."""
+    web = TaskWeb(pool)
+    for digits, status in ((6, 201), (30, 201), (1_000, 422)):
+        task = {"name": "a", "kind": "work", "run_at": f"2027-01-31T12:00:00.{'1' * digits}Z"}
+        body = [task] if path.endswith("batch") else task
+        assert web.ask("POST", path, json=body).status == status
+
+
+def test_a_complaint_about_half_a_surrogate_pair_can_be_sent(pool: Pool) -> None:
+    body = b'{"name": "x", "kind": "work", "args": {"\\ud800": "\\u0000"}}'
+    headers = {"Content-Type": "application/json"}
+    answer = TaskWeb(pool).ask("POST", "/tasks", body=body, headers=headers)
+    assert (answer.status, answer.problem) == (422, "invalid-field")

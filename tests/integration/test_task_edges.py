@@ -1,6 +1,8 @@
 """Tasks at the edges: huge numbers, endless times, words that come too late or all at once."""
 
 import json
+import math
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import psycopg
@@ -31,6 +33,14 @@ class Mute(Exception):  # noqa: N818 - a situation of these tests
 
     def __str__(self) -> NoReturn:
         raise RuntimeError
+
+
+@dataclass
+class Pair:
+    """A value that JSON takes apart."""
+
+    left: float
+    right: object = None
 
 
 def performed(function: Any) -> Result:
@@ -122,6 +132,20 @@ def test_a_result_may_have_64_kib(pool: Pool) -> None:
 
 def test_a_result_is_measured_in_bytes() -> None:
     assert "bytes" in (performed(lambda: "é" * 50_000).error or "")
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf, {"a": [1, (math.inf,)]}, Pair(math.nan)])
+def test_what_is_no_number_of_json_is_no_result(value: object) -> None:
+    """It would come back as null, as if nothing had been wrong."""
+    found = performed(lambda: value)
+    assert (found.outcome, found.value) == ("failed", None)
+    assert "is no number there" in (found.error or "")
+
+
+def test_null_and_a_text_with_nan_are_results() -> None:
+    value = {"a": None, "b": "NaN null", "c": Pair(0.5)}
+    expected = {"a": None, "b": "NaN null", "c": {"left": 0.5, "right": None}}
+    assert json.loads(performed(lambda: value).value or "") == expected
 
 
 def test_a_backslash_before_u0000_is_no_nul() -> None:

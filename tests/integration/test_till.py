@@ -32,6 +32,7 @@ from tests.integration.builders import (
 )
 from webapp.parking import RESUME, THEN, Parked, Then
 from webapp.till import Till, Verdict
+from webapp.together import Untouched
 
 MOST = 2**63 - 1
 amounts = st.one_of(
@@ -366,7 +367,7 @@ def test_while_the_server_is_away_a_line_is_told_and_not_tried_again_and_again()
         futures = [threads.submit(change, till, 1, -2) for _ in range(5)]
         eventually(lambda: len(lines(till)[1]) == 4)
         refusing.gate.set()
-        assert [type(future.exception()) for future in futures] == [Away] * 5
+        assert [type(future.exception()) for future in futures] == [Untouched] * 5
     assert refusing.asked == 2  # by who came first, and by one for all of the line
 
 
