@@ -28,7 +28,7 @@ def migrate(url: str, folder: Path = FOLDER) -> int:
     must bear.
 
     Raises:
-        psycopg.Error: a migration is wrong.
+        psycopg.Error: a migration is wrong, or the role may not create tables.
     """
     while True:
         wait_for(url)
@@ -56,12 +56,34 @@ def _lost(error: psycopg.Error) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
+def _no_right(url: str) -> str:
+    """Return why nothing can be created, where the role lacks the right to; else nothing."""
+    query = """
+        SELECT format('the role %I may not create tables in schema public of the database %I:'
+            ' let it own the database, or grant it CREATE on that schema',
+            current_user, current_database())
+        WHERE NOT has_schema_privilege(to_regnamespace('public'), 'CREATE')
+        """
+    try:
+        with psycopg.connect(database.conninfo(url, "ronin migrate")) as connection:
+            row = connection.execute(query).fetchone()
+    except psycopg.Error:
+        return ""  # the error that we have is told
+    return row[0] if row else ""
+
+
 def _apply(url: str, folder: Path) -> list[str]:
-    with _only_one(url), _backend(url) as backend:
-        backend.break_lock()
-        migrations = backend.to_apply(yoyo.read_migrations(str(folder)))
-        with backend.lock():
-            backend.apply_migrations(migrations)
+    try:
+        with _only_one(url), _backend(url) as backend:
+            backend.break_lock()
+            migrations = backend.to_apply(yoyo.read_migrations(str(folder)))
+            with backend.lock():
+                backend.apply_migrations(migrations)
+    except psycopg.ProgrammingError as error:
+        # yoyo says nothing of a table that it could not make, and then misses it.
+        if reason := _no_right(url):
+            raise psycopg.errors.InsufficientPrivilege(reason) from error
+        raise
     return [migration.id for migration in migrations]
 
 

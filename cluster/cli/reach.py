@@ -82,6 +82,8 @@ def no_answer(error: psycopg.Error) -> Unreachable:
     """Return what to say of a statement that the database did not answer as it should."""
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedFunction):
         return Unreachable("the database has no tables of Ronin yet: `migrate` makes them")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return Unreachable(f"the database refuses: {one_line(error)}")
     return Unreachable(f"the database does not answer: {one_line(error)}")
 
 

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from cluster.database import DatabaseUrlError, conninfo
 from cluster.migrate import FOLDER, migrate, roll_back
 from tests.eventually import eventually
+from tests.integration.command_line import command
 
 ROOT = Path(__file__).parents[2]
 START = """
@@ -205,6 +206,29 @@ def test_a_wrong_migration_is_an_error_and_leaves_nothing(empty_url: str, tmp_pa
     assert schema(empty_url) == []
     (tmp_path / "0001_wrong.sql").write_text("CREATE TABLE whole (n integer);\n")
     assert migrate(empty_url, tmp_path) == 1
+
+
+@pytest.fixture
+def guest_url(empty_url: str) -> Iterator[str]:
+    """The URL of an empty database, for a role that may not create tables there."""
+    role = f"guest_{uuid4().hex}"
+    rows(empty_url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    rows(empty_url, f"CREATE ROLE {role}")
+    try:
+        yield make_conninfo(empty_url, options=f"-c role={role}")
+    finally:
+        rows(empty_url, f"DROP ROLE {role}")
+
+
+def test_a_role_that_may_not_create_tables_is_told_so(guest_url: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+        migrate(guest_url)
+    assert "may not create tables in schema public" in str(refused.value)
+    assert "guest_" in str(refused.value)
+
+    done = command("migrate", DATABASE_URL=guest_url)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"ronin: the database refuses: {refused.value}\n"
 
 
 @pytest.mark.parametrize(
