@@ -159,7 +159,7 @@ class Run:
         job: the job's name.
         name: of a task, the name that whoever asked for it gave it; else the job's.
         attempt: 1 for the first.
-        due_at: the firing that this run stands for, in UTC.
+        due_at: the firing that this run stands for, in UTC; of a task, when it was wanted.
         token: UUID of this attempt, for outside systems as an idempotency key or fencing token.
         fence: grows with every attempt in this database, for outside systems that compare.
         worker: `host:pid` of the worker that performs it.

@@ -15,8 +15,8 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
 def sources() -> Iterator[tuple[Path, ast.Module]]:
-    """Yield the modules of the engine and of the web."""
-    for package in ("cluster", "webapp"):
+    """Yield the modules of the engine, of the web, and of the sample jobs."""
+    for package in ("cluster", "webapp", "jobs"):
         for path in sorted((ROOT / package).rglob("*.py")):
             yield path, ast.parse(path.read_text())
 
@@ -62,7 +62,14 @@ def test_every_log_line_is_explained_and_every_explained_one_exists() -> None:
 
 def test_a_dozen_well_known_lines_are_found() -> None:
     """The search itself finds what it shall, however the loggers are called."""
-    assert {"joined", "run ended", "migrated", "login refused", "Lost a connection"} <= events()
+    assert {
+        "joined",
+        "run ended",
+        "migrated",
+        "login refused",
+        "Lost a connection",
+        "found",
+    } <= events()
 
 
 def test_connections_are_those_of_the_pools() -> None:
