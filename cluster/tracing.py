@@ -237,5 +237,5 @@ def check() -> None:
         except ImportError as error:
             raise SystemExit(
                 f"ronin: an OpenTelemetry endpoint is set, and {error.name} is not installed:"
-                " pip install 'ronin[tracing]'"
+                " pip install -e '.[tracing]' in the folder of the code (docs/metrics.md)"
             ) from None

@@ -31,7 +31,7 @@ def migrate(*, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--quiet", is_flag=True, help="Print violations only.")
+@click.option("--quiet", is_flag=True, help="Print violations and the sum only.")
 @tables.as_json
 def verify(*, quiet: bool, as_json: bool) -> None:
     """Check the data against what Ronin promises; exit status 1 on a violation.
