@@ -173,9 +173,20 @@ def test_charts_say_the_last_whole_minute_and_the_most() -> None:
     ended, delay, waiting = charts(minutes)
 
     assert (ended.last, ended.most) == ("7", "1,200")
-    assert ended.words.startswith("Runs ended a minute: 7 in the last whole minute, 1,200 at most")
+    assert ended.words == (
+        "Runs ended a minute: 7 in the last whole minute, 1,200 at most in an hour;"
+        " failed: 0, 3 at most"
+    )
     assert [path.count("M") for _, path in ended.series] == [3, 1]
     assert (delay.last, waiting.last) == ("–", "0")
+
+
+def test_failed_bars_have_a_shape_of_their_own() -> None:
+    """They lie over those of all that ended, about as light: where all failed, too, they differ."""
+    (_, ended), (_, failed) = charts([a_minute(ended=4, failed=4)])[0].series
+
+    assert ended == "M0.1 40v-40h0.8v40z"
+    assert failed == "M0.3 40v-40h0.4v40z"
 
 
 def test_charts_of_nothing_are_empty() -> None:

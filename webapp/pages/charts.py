@@ -8,6 +8,8 @@ from webapp.pages.clock import duration
 
 HEIGHT = 40
 _BAR = 0.8
+_NARROW = {"failed": 0.4}
+"""Series that are told by their shape as well from what they lie over."""
 
 Minute = dict[str, Any]
 
@@ -20,18 +22,23 @@ class Chart:
         title: what is counted.
         last: the figure of the last whole minute, as text.
         most: the greatest figure, as text: where the picture's upper edge is.
+        beside: what is to be said of each further series.
         series: name and path of each series, the one behind first.
     """
 
     title: str
     last: str
     most: str
+    beside: list[str]
     series: list[tuple[str, str]]
 
     @property
     def words(self) -> str:
         """What the picture says, for who does not see it."""
-        return f"{self.title}: {self.last} in the last whole minute, {self.most} at most in an hour"
+        first = (
+            f"{self.title}: {self.last} in the last whole minute, {self.most} at most in an hour"
+        )
+        return "; ".join([first, *self.beside])
 
 
 def charts(minutes: Sequence[Minute]) -> list[Chart]:
@@ -57,23 +64,40 @@ def _chart(
     title: str, minutes: Sequence[Minute], say: Callable[[Any], str], *series: tuple[str, str]
 ) -> Chart:
     shown = series[0][0]
-    most = max((minute[shown] or 0 for minute in minutes), default=0)
-    whole = minutes[-2] if len(minutes) > 1 else None
+    most = _most(minutes, shown)
     return Chart(
         title=title,
-        last=say(whole[shown] if whole else None),
+        last=say(_last(minutes, shown)),
         most=say(most),
-        series=[(name, _bars([m[key] or 0 for m in minutes], most)) for key, name in series],
+        beside=[
+            f"{name}: {say(_last(minutes, key))}, {say(_most(minutes, key))} at most"
+            for key, name in series[1:]
+        ],
+        series=[
+            (name, _bars([m[key] or 0 for m in minutes], most, _NARROW.get(name, _BAR)))
+            for key, name in series
+        ],
     )
 
 
-def _bars(values: Sequence[float], most: float) -> str:
+def _last(minutes: Sequence[Minute], key: str) -> Any:
+    """Return the figure of the last whole minute; None if there is none."""
+    return minutes[-2][key] if len(minutes) > 1 else None
+
+
+def _most(minutes: Sequence[Minute], key: str) -> Any:
+    return max((minute[key] or 0 for minute in minutes), default=0)
+
+
+def _bars(values: Sequence[float], most: float, width: float) -> str:
     """Return a bar for each value that is not zero; each can be seen, however small."""
     path = []
     for place, figure in enumerate(values):
         if figure:
             height = max(figure / most * HEIGHT, 1)
-            path.append(f"M{place + (1 - _BAR) / 2:g} {HEIGHT}v-{height:.4g}h{_BAR}v{height:.4g}z")
+            path.append(
+                f"M{place + (1 - width) / 2:g} {HEIGHT}v-{height:.4g}h{width}v{height:.4g}z"
+            )
     return "".join(path)
 
 
