@@ -40,14 +40,17 @@ def latency(run: Run) -> None:
 
 @job(name="measure-spread", every="12m", **SAMPLE)
 def spread(run: Run) -> None:
-    """Measure how evenly the workers share: the difference between most and fewest runs held."""
+    """Measure how evenly the workers share: the difference between most and fewest runs held.
+
+    Remote workers take what they ask for, and who is leaving takes nothing more: neither counts.
+    """
     differences = []
     for _ in steps(run):
         loads = query(
             run,
             """
             SELECT count(r.id) FROM worker w LEFT JOIN run r ON r.worker_id = w.id
-            WHERE w.lease_until > now() GROUP BY w.id
+            WHERE w.lease_until > now() AND NOT w.remote AND NOT w.leaving GROUP BY w.id
             """,
         )
         counts = [row[0] for row in loads]
