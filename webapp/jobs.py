@@ -1,6 +1,6 @@
 """Jobs over HTTP: who runs what, what waits and why, and what an operator may change."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -154,7 +154,7 @@ class JobHistory:
             Problem: 400 no such cursor or limit, 404 unknown job.
         """
         limit = parameters.count(request, "limit", _PAGE, _LARGEST_PAGE)
-        cursor = _cursor(request)
+        cursor = parameters.cursor_of(request, parameters.moment_and_run)
         _job(self._pool, name)
         rows = views.history(self._pool, name, limit, cursor)
         if len(rows) == limit:
@@ -252,15 +252,3 @@ def _job(pool: Pool, name: str) -> views.Row:
 
 def _detailed(pool: Pool, row: views.Row) -> views.Row:
     return shown.job_in_full(row, waiting.of_jobs(pool, [row]))
-
-
-def _cursor(request: falcon.Request) -> tuple[datetime, UUID] | None:
-    text = parameters.one(request, "cursor")
-    if text is None:
-        return None
-    finished, _, run = text.partition("_")
-    try:
-        return datetime.fromisoformat(finished).astimezone(UTC), UUID(run)
-    except (ValueError, OverflowError) as error:
-        detail = "cursor is what the Link header of the page before gave."
-        raise Problem(400, "invalid-parameter", detail) from error

@@ -1,12 +1,17 @@
 """Parameters: what stands in paths and queries, read strictly."""
 
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID
 
 import falcon
 import falcon.routing
 
 from webapp.problems import Problem
+
+Key = TypeVar("Key")
 
 _DIGITS = 10
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -23,6 +28,16 @@ class TaskId(falcon.routing.BaseConverter):
 def uuid(text: str) -> UUID | None:
     """Return a UUID in its usual form, or None if the text is none."""
     return UUID(text) if _UUID.fullmatch(text) else None
+
+
+def moment_and_run(text: str) -> tuple[datetime, UUID] | None:
+    """Return the cursor of a job's history, or None if the text is none."""
+    finished, _, run = text.partition("_")
+    found = uuid(run)
+    try:
+        return (datetime.fromisoformat(finished).astimezone(UTC), found) if found else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def one(request: falcon.Request, name: str) -> str | None:
@@ -43,8 +58,21 @@ def cursor(request: falcon.Request) -> UUID | None:
     Raises:
         Problem: 400 it is none.
     """
+    return cursor_of(request, uuid)
+
+
+def cursor_of(request: falcon.Request, parse: Callable[[str], Key | None]) -> Key | None:
+    """Return the key to go on after, if there is one.
+
+    Args:
+        request: it may have a `cursor`.
+        parse: reads it; None if it is none.
+
+    Raises:
+        Problem: 400 it is none.
+    """
     text = one(request, "cursor")
-    found = uuid(text) if text is not None else None
+    found = parse(text) if text is not None else None
     if text is not None and found is None:
         detail = "cursor is what the Link header of the page before gave."
         raise Problem(400, "invalid-parameter", detail)

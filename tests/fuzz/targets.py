@@ -27,7 +27,7 @@ from cluster.database import DatabaseUrlError, conninfo
 from cluster.job import Catalogue
 from webapp import balance, bodies, idempotency, new_tasks, parameters
 from webapp.arrival import Arrival
-from webapp.pages import account, firings, job, paging, tasks
+from webapp.pages import account, firings, paging, tasks
 from webapp.problems import Problem
 
 MOST_SECONDS = 1.0
@@ -163,7 +163,7 @@ def queries(data: bytes) -> None:
             assert 1 <= parameters.count(request, "limit", 10, 100) <= 100
         with suppress(Problem):
             assert (idempotency.key(request) or "").isascii()
-        for parse in (job.moment_and_run, tasks._place, account._posting, parameters.uuid):  # noqa: SLF001
+        for parse in (parameters.moment_and_run, tasks._place, account._posting, parameters.uuid):  # noqa: SLF001
             with suppress(Problem):
                 paging.read(request, parse, lambda *_: [], str, {})
         numbers = balance.UserId().convert(text)

@@ -1,11 +1,9 @@
 """The page of a job: what it does now, what it has done, when it starts next, and its settings."""
 
 from collections import Counter
-from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID
 
 import falcon
 
@@ -40,7 +38,7 @@ class JobPage:
         asked = parameters.one(request, "schedule")
         page = paging.read(
             request,
-            moment_and_run,
+            parameters.moment_and_run,
             lambda limit, key, newer: views.history(self._pool, name, limit, key, newer=newer),
             lambda row: f"{row['finished_at'].isoformat()}_{row['run_id']}",
             {},
@@ -67,16 +65,6 @@ class JobPage:
             **preview,
             **_picture(recent),
         )
-
-
-def moment_and_run(text: str) -> tuple[datetime, UUID] | None:
-    """Read the cursor of a history; None if it is none."""
-    finished, _, run = text.partition("_")
-    found = parameters.uuid(run)
-    try:
-        return (datetime.fromisoformat(finished).astimezone(UTC), found) if found else None
-    except (ValueError, OverflowError):
-        return None
 
 
 def _preview(job: views.Row, asked: str | None) -> dict[str, Any]:
