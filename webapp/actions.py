@@ -1,6 +1,5 @@
 """Actions over HTTP: who has changed what, and when."""
 
-import re
 from urllib.parse import urlencode
 
 import falcon
@@ -9,10 +8,8 @@ from cluster.database import Pool
 from cluster.store import actions
 from webapp import answers, bodies, examples, openapi, parameters
 from webapp.openapi import Answer, describes
-from webapp.problems import Problem
 
 _PAGE, _LARGEST_PAGE = 100, 1000
-_TARGET = re.compile(r"(job|kind|run):[!-~]{1,100}")
 
 
 class Actions:
@@ -32,7 +29,7 @@ class Actions:
                 "target",
                 "query",
                 "Only what was done to this: `job:NAME`, `kind:NAME` or `run:ID`.",
-                {"type": "string", "pattern": f"^{_TARGET.pattern}$"},
+                {"type": "string", "pattern": f"^{parameters.TARGET}$"},
                 "job:wait",
             ),
         ),
@@ -46,10 +43,7 @@ class Actions:
             Problem: 400 no such limit, cursor or target.
         """
         limit = parameters.count(request, "limit", _PAGE, _LARGEST_PAGE)
-        target = parameters.one(request, "target")
-        if target is not None and not _TARGET.fullmatch(target):
-            detail = "target is job:NAME, kind:NAME or run:ID."
-            raise Problem(400, "invalid-parameter", detail)
+        target = parameters.target(request)
         rows = actions.page(self._pool, limit, parameters.cursor(request), target)
         if len(rows) == limit:
             following = {"limit": limit, "cursor": rows[-1]["id"]}

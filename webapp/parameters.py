@@ -12,6 +12,8 @@ import falcon.routing
 from webapp.problems import Problem
 
 Key = TypeVar("Key")
+TARGET = r"(job|kind|run):[!-~]{1,100}"
+"""What an action was done to."""
 
 _DIGITS = 10
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -77,6 +79,18 @@ def cursor_of(request: falcon.Request, parse: Callable[[str], Key | None]) -> Ke
         detail = "cursor is what the Link header of the page before gave."
         raise Problem(400, "invalid-parameter", detail)
     return found
+
+
+def target(request: falcon.Request) -> str | None:
+    """Return what the actions asked for were done to; None: whatever it was.
+
+    Raises:
+        Problem: 400 no action can have that target.
+    """
+    text = one(request, "target")
+    if text is not None and not re.fullmatch(TARGET, text):
+        raise Problem(400, "invalid-parameter", "target is job:NAME, kind:NAME or run:ID.")
+    return text
 
 
 def count(request: falcon.Request, name: str, default: int, largest: int) -> int:

@@ -1,7 +1,5 @@
 """The page of actions: who has changed what, and when."""
 
-import re
-
 import falcon
 
 from cluster.database import Pool
@@ -9,9 +7,7 @@ from cluster.store import actions
 from cluster.store.views import Row
 from webapp import pages, parameters
 from webapp.pages import paging
-from webapp.problems import Problem
 
-_TARGET = re.compile(r"(job|kind|run):[!-~]{1,100}")
 _SHOWN = 10
 """Actions on the page of what they were done to."""
 
@@ -28,9 +24,7 @@ class ActionsPage:
         Raises:
             Problem: 400 no such target or page.
         """
-        target = parameters.one(request, "target")
-        if target is not None and not _TARGET.fullmatch(target):
-            raise Problem(400, "invalid-parameter", "target is job:NAME, kind:NAME or run:ID.")
+        target = parameters.target(request)
         page = paging.read(
             request,
             parameters.uuid,
