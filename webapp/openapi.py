@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 
 import falcon.routing
 
+from webapp import idempotency
+
 Responder = TypeVar("Responder", bound=Callable[..., None])
 Tag = Literal["account", "jobs", "tasks", "runs", "remote workers", "service"]
 
@@ -137,7 +139,7 @@ IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
     "The same request under the same key answers as the first did, for a day.",
-    {"type": "string", "pattern": "^[\\x20-\\x7e]{1,255}$"},
+    {"type": "string", "pattern": idempotency.PATTERN},
     "order-4711",
 )
 
