@@ -159,7 +159,6 @@ HEADERS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
         {"type": "string", "pattern": "^[0-9]+$"},
         "1",
     ),
-    "Allow": ("The methods that there are.", {"type": "string"}, "GET, HEAD, OPTIONS"),
 }
 """What each header of an answer means, its schema, an example."""
 
