@@ -202,6 +202,8 @@ class Worker:
         """Register under a new identity and declare the jobs, once the database is there."""
         sent = time.monotonic()
         names = self._known()
+        # Those whom we don't know yet may just have had no answer: a beat's time for them.
+        self._judges_at = sent + self._lease * _ABSENT
         # The dead first, so that the leases of a cluster killed whole don't count as alive.
         nothing = looks.Ask(_NOBODY, self._process.host, [], 0, 0, 0.0)
         look = looks.claim(self._pool, nothing)
@@ -330,15 +332,16 @@ class Worker:
     def _written(self, ended: list[runs.Ended]) -> None:
         """Give the slots back of what is written."""
         now = self._clock.now()
-        for each, ending in zip(ended, self._unwritten, strict=True):
+        written, self._unwritten = self._unwritten, []
+        for each, ending in zip(ended, written, strict=True):
             assert ending.token  # noqa: S101 - it was claimed here
             self._runner.forget(ending.token)
             self._report(ending, now, fenced=each.fenced)
+        for each, ending in zip(ended, written, strict=True):
             if each.schedule and each.schedule != ending.schedule:
                 # Changed while it ran: the firing we planned is the old schedule's.
                 firing = schedules.parse(each.schedule, ending.timezone).after(now)
                 jobs.reschedule(self._pool, ending.job, firing)
-        self._unwritten = []
 
     def _start(self, claim: Claim) -> None:
         job = self._catalogue.get(claim.job)

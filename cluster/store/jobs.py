@@ -19,8 +19,8 @@ def declare(pool: Pool, jobs: Iterable[Job]) -> None:
     """Write what the code says of its jobs, and plan each one that has a schedule and no run.
 
     One transaction: no job is there without its first run. Two workers at once: the second
-    waits at the first row, then finds everything done and plans nothing twice. Also makes the
-    days of the history that come next.
+    waits at the first row, then finds everything done and plans nothing twice. What was planned
+    of a job that has become a kind of tasks goes; if it is under way, it ends as its last run.
     """
     wanted = {job.name: job for job in jobs}
     with pool.connection() as connection, connection.transaction():
@@ -65,6 +65,13 @@ def declare(pool: Pool, jobs: Iterable[Job]) -> None:
             plans,
         )
         cursor.executemany(_MOVE, [plan for plan in plans if plan["moved"]])
+        cursor.execute(
+            """
+            DELETE FROM run r USING job j WHERE j.name = ANY (%s) AND j.schedule IS NULL
+                AND r.job = j.name AND r.scheduled AND r.token IS NULL
+            """,
+            (list(wanted),),
+        )
 
 
 _MOVE = """
@@ -178,8 +185,8 @@ def run_now(pool: Pool, name: str, by: str | None = None) -> UUID | None:
         by: who wants it, for the record.
     """
     query = """
-        UPDATE run SET not_before = now(), start_by = NULL,
-            due_at = CASE WHEN attempt = 0 THEN now() ELSE due_at END
+        -- A firing that is late stays the one that it is.
+        UPDATE run SET not_before = now(), start_by = NULL, due_at = least(due_at, now())
         WHERE job = %s AND scheduled AND token IS NULL RETURNING id
         """
     with pool.connection() as connection, connection.transaction():

@@ -170,6 +170,12 @@ def settle(pool: Pool) -> None:
     query = """
         WITH settled AS (
             UPDATE server SET started_at = pg_postmaster_start_time(), since = now()
+        ), opened AS (
+            -- No opening is further ahead than `register` sets it. One that seems so was set by a
+            -- clock that was ahead, and would keep everything waiting until that time comes.
+            UPDATE opening SET opens_at = now(), first_at = least(first_at, now()),
+                left_at = least(left_at, now())
+            WHERE opens_at > now() + interval '5 s'
         )
         UPDATE worker SET lease_until = now() + lease WHERE lease_until > now() + lease
         """

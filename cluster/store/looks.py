@@ -56,7 +56,8 @@ class Ask:
         around: whether to look at the others as well: `Look.peers` and `Look.stranded`.
         after: to claim what comes next after this place, and see nothing else but `Look.now`, for
             whom the last look left work behind a moment ago. The runs of that job must have no
-            spread and no limit, or nothing is claimed; nor is it while something more urgent waits.
+            spread and no limit, or nothing is claimed; nor is it while something more urgent is due
+            that has no limit.
     """
 
     worker: UUID
@@ -196,13 +197,14 @@ _TAKEN = """
     """
 
 _KEPT = """
-    r.id, r.job, b.schedule, b.timezone, r.due_at, r.attempt, r.token, r.fence, r.started_at,
-    r.failures, r.crashes, r.worker, r.name, r.args::text AS args, r.max_retries,
-    r.checkpoint::text AS checkpoint,
+    r.id, r.job, CASE WHEN r.scheduled THEN b.schedule END AS schedule, b.timezone, r.due_at,
+    r.attempt, r.token, r.fence, r.started_at, r.failures, r.crashes, r.worker, r.name,
+    r.args::text AS args, r.max_retries, r.checkpoint::text AS checkpoint,
     extract(epoch FROM r.started_at - b.due_since)::float8 AS delay, r.priority,
     greatest(r.not_before, 'epoch') AS not_before -- for Python knows no -infinity
     """
-"""Of a run that is claimed: the fields of a `Claim` in their order, the delay, and the place."""
+"""Of a run that is claimed: the fields of a `Claim` in their order, the delay, and the place. A
+task of what has become a job by now stays a task."""
 
 _WHOLE = f"""
     WITH RECURSIVE known AS MATERIALIZED (
@@ -287,7 +289,10 @@ _WHOLE = f"""
                     AND r.id NOT IN (SELECT id FROM claimed)
                 ORDER BY r.not_before, r.id LIMIT 1) n
             WHERE (h.claimable OR NOT h.due) AND (h.slot > 0 OR %(free)s = 0
-                OR %(free)s > (SELECT count(*) FROM claimed))) AS wake_at,
+                OR %(free)s > (SELECT count(*) FROM claimed)
+                AND coalesce((SELECT runs FROM most WHERE NOT shared), %(free)s) > (
+                    SELECT count(*) FROM candidate
+                    WHERE NOT shared AND id IN (SELECT id FROM claimed)))) AS wake_at,
         CASE WHEN %(around)s THEN (
             SELECT jsonb_agg(jsonb_build_array(id, host, pid, process_started, expired)) FROM (
             SELECT w.*, greatest(w.lease_until, s.since + w.lease) < now()
@@ -305,7 +310,16 @@ _WHOLE = f"""
     """
 
 _NEXT = f"""
-    WITH candidate AS MATERIALIZED (
+    WITH RECURSIVE urgent AS (
+        -- The higher priorities that a job has runs of, one index probe each; most have none.
+        SELECT n.name, (SELECT max(r.priority) FROM run r WHERE r.job = n.name
+            AND r.token IS NULL AND r.priority > %(priority)s) AS priority
+        FROM job n WHERE n.name = ANY (%(jobs)s) AND NOT n.paused AND n.max_running IS NULL
+        UNION ALL
+        SELECT u.name, (SELECT max(r.priority) FROM run r WHERE r.job = u.name
+            AND r.token IS NULL AND r.priority > %(priority)s AND r.priority < u.priority)
+        FROM urgent u WHERE u.priority IS NOT NULL
+    ), candidate AS MATERIALIZED (
         -- From the place on, so that the index is not walked through what was claimed before it;
         -- what waits before the place once more is found by the next whole look.
         SELECT r.id, j.schedule, j.timezone, greatest(r.not_before, o.opens_at) AS due_since,
@@ -319,8 +333,10 @@ _NEXT = f"""
             LIMIT %(free)s
             FOR UPDATE SKIP LOCKED) r
         WHERE o.opens_at <= now() AND j.name = %(job)s AND NOT j.paused AND j.max_running IS NULL
-            AND NOT EXISTS (SELECT FROM run u WHERE u.job = ANY (%(jobs)s) AND u.token IS NULL
-                AND u.priority > %(priority)s AND u.not_before <= now())
+            AND NOT EXISTS (SELECT FROM urgent u CROSS JOIN LATERAL (
+                SELECT r.not_before FROM run r
+                WHERE r.job = u.name AND r.priority = u.priority AND r.token IS NULL
+                ORDER BY r.not_before, r.id LIMIT 1) h WHERE h.not_before <= now())
     ), {_ME}, claimed AS (
         UPDATE run r SET {_TAKEN}
         FROM candidate b CROSS JOIN me

@@ -99,7 +99,7 @@ def _drop_firings(connection: Connection[Any]) -> int:
         found = cursor.execute(
             """
             SELECT name, schedule, timezone, settings ->> 'catch_up' AS catch_up FROM job
-            WHERE name IN (SELECT job FROM run
+            WHERE schedule IS NOT NULL AND name IN (SELECT job FROM run
                 WHERE token IS NULL AND start_by <= now() AND scheduled)
             ORDER BY name LIMIT 1000 FOR SHARE
             """
@@ -230,14 +230,16 @@ def _ended(
         return [_HELD] * len(endings)
     schedules = dict(written)
     late = [each for each in endings if each.token not in schedules]
+    refused: set[UUID] = set()
     if late:
         # Statements of their own, because only a new snapshot surely shows a twin of this finish
         # that the one before has waited for. A twin of this word waits at the lost attempt's row.
         with connection.transaction():
             connection.execute(_LOST, (_rows(late),))
             connection.execute(_REFUSED, (_rows(late),))
+            refused = {row[0] for row in connection.execute(_FENCED, (_rows(late),)).fetchall()}
     return [
-        Ended(each.token not in schedules, schedules.get(each.token) if each.token else None)
+        Ended(each.token in refused, schedules.get(each.token) if each.token else None)
         for each in endings
     ]
 
@@ -248,14 +250,14 @@ _COMPLETE: LiteralString = """
         ORDER BY run_id -- the order in which whoever takes over locks them
     ), over AS (
         DELETE FROM run r USING ending e
-        WHERE r.id = e.run_id AND r.token = e.token AND NOT r.scheduled
+        WHERE r.id = e.run_id AND r.token = e.token
         RETURNING r.*, e.value
     ), recorded AS (
         INSERT INTO history (run_id, job, attempt, token, fence, worker, due_at, started_at,
             finished_at, outcome, result, closing, name, args, priority, max_retries, failures)
         SELECT id, job, attempt, token, fence, worker, due_at, started_at, now(), 'completed',
-            value::jsonb, true, name, args, priority, max_retries, failures
-        FROM over
+            value::jsonb, NOT scheduled, name, args, priority, max_retries, failures
+        FROM over -- a firing if the job is a kind of tasks by now
     )
     SELECT token, NULL FROM over
     """
@@ -341,6 +343,16 @@ _REFUSED: LiteralString = f"""
             AND h.outcome IN (e.outcome, 'fenced')
             AND h.finished_at > uuid7_time(e.run_id) - interval '1 day')
     """
+
+_FENCED: LiteralString = f"""
+    WITH ending AS MATERIALIZED ({_ENDING})
+    SELECT e.token FROM ending e
+    WHERE NOT EXISTS (SELECT FROM history h
+        WHERE h.run_id = e.run_id AND h.attempt = e.attempt AND h.token = e.token
+            AND h.outcome = e.outcome AND h.finished_at > uuid7_time(e.run_id) - interval '1 day')
+    """
+"""Of endings that came late, those that were not written before, by a finish whose answer was
+lost."""
 
 
 def json(value: Any) -> str:

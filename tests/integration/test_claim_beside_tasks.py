@@ -75,6 +75,25 @@ def test_runs_that_are_not_open_are_not_kept_from_others_beside_tasks(
         assert sum(claim.job == "tick" for claim in found.claims) == ago // 10 + 1
 
 
+def test_who_keeps_a_slot_for_a_firing_waits_for_it_and_not_for_a_task(work: Pool) -> None:
+    """The tasks that are left need that slot: to look for them again at once brings nothing."""
+    tasks(work, 1, ago=5, spread=10)
+    asked(work, 5)
+    worker = a_worker(work, names=BOTH)
+    found = look(work, worker, names=BOTH, load=1, free=3)
+    assert [claim.job for claim in found.claims] == ["work"] * 2
+    assert found.wake_at is not None
+    assert found.wake_at > found.now
+
+
+def test_a_task_of_later_is_foreseen_beside_a_kept_slot(work: Pool) -> None:
+    tasks(work, 1, ago=5, spread=60)
+    asked(work, run_at=value(work, "SELECT now() + interval '9 s'"))
+    found = look(work, a_worker(work, names=BOTH), names=BOTH, load=1, free=3)
+    assert found.wake_at is not None
+    assert found.wake_at - found.now < timedelta(seconds=10)
+
+
 def test_who_is_full_of_tasks_knows_when_a_firing_opens(work: Pool) -> None:
     tasks(work, 1, ago=5, spread=10)
     asked(work, 5, priority=1)

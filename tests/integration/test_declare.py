@@ -207,6 +207,15 @@ def test_run_now_takes_the_place_of_the_next_firing(pool: Pool) -> None:
     ]
 
 
+def test_run_now_of_a_late_firing_keeps_its_time(pool: Pool) -> None:
+    """Else that firing would have no fate: neither run nor missed."""
+    jobs.declare(pool, [a_job(at_once=False)])
+    execute(pool, "UPDATE run SET due_at = now() - interval '5 min', not_before = due_at")
+    before = value(pool, "SELECT due_at FROM run")
+    assert jobs.run_now(pool, "tick")
+    assert value(pool, "SELECT due_at FROM run") == before
+
+
 def test_run_now_does_nothing_while_the_job_runs(pool: Pool) -> None:
     claimed(pool)
     assert jobs.run_now(pool, "tick") is None

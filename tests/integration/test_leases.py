@@ -296,6 +296,22 @@ def test_a_clock_that_was_set_back_keeps_nobody_alive_for_longer_than_a_lease(po
     assert left <= timedelta(seconds=60)
 
 
+def test_an_opening_by_a_clock_that_was_ahead_keeps_nobody_waiting(pool: Pool) -> None:
+    worker = a_worker(pool)
+    tasks(pool, 1)
+    execute(pool, "UPDATE opening SET opens_at = now() + interval '1 h', first_at = opens_at")
+    assert look(pool, worker).claims == []
+    leases.settle(pool)
+    assert len(look(pool, worker).claims) == 1
+
+
+def test_an_opening_that_is_about_to_come_is_left_to_come(pool: Pool) -> None:
+    leases.register(pool, "host:1", NOWHERE, ["tick"], 600, copies=5)
+    before = opening(pool)
+    leases.settle(pool)
+    assert opening(pool) == before
+
+
 def test_who_may_not_judge_by_lease_takes_over_the_proven_alone(pool: Pool) -> None:
     workers = [a_worker(pool, name=f"host:{number}") for number in range(2)]
     tasks(pool, 2)

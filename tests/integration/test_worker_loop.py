@@ -470,3 +470,30 @@ def test_a_worker_tells_how_many_runs_it_performs_at_once(url: str, opened: Pool
     with working(url):
         worker = eventually(lambda: the_worker(opened))
         assert value(opened, "SELECT slots FROM worker WHERE id = %s", worker) == 8
+
+
+def test_who_joins_gives_others_time_for_a_beat_before_it_judges_by_lease(
+    url: str, opened: Pool
+) -> None:
+    """When the database stood still, all leases have run out, and who starts just then is first."""
+    silent = a_worker(opened, process=Identity("a third host", 2, 2), name="silent:1")
+    expire(opened, silent)
+    execute(opened, "CREATE TABLE removal (at timestamptz)")
+    execute(
+        opened,
+        """
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO public.removal VALUES (clock_timestamp()); RETURN OLD; END $$
+        """,
+    )
+    execute(
+        opened,
+        "CREATE TRIGGER note BEFORE DELETE ON worker FOR EACH ROW"
+        " WHEN (OLD.name = 'silent:1') EXECUTE FUNCTION note()",
+    )
+    with working(url):
+        eventually(lambda: query(opened, "SELECT FROM removal"))
+        after = value(
+            opened, "SELECT at - started_at FROM removal, worker WHERE name LIKE 'hand:%%'"
+        )
+    assert after > timedelta(seconds=1)  # of the 1.2 that are 0.4 of its lease
