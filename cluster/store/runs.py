@@ -138,8 +138,11 @@ def finish(pool: Pool, endings: Sequence[Ending]) -> list[Ended]:
 
 
 def finish_in(connection: Connection[Any], ending: Ending) -> None:
-    """Write how an attempt ended in a transaction of the caller, who holds the row of the run."""
-    _finish(connection, [ending])
+    """Write how an attempt ended in a transaction of the caller, who holds the row of the run.
+
+    That may have begun minutes ago; the end is dated to this moment.
+    """
+    _finish(connection, [ending], within=True)
 
 
 def held(pool: Pool, run: UUID, token: UUID) -> Held | None:
@@ -196,9 +199,15 @@ _LATE = """
 
 
 def _finish(
-    connection: Connection[Any], endings: Sequence[Ending]
+    connection: Connection[Any], endings: Sequence[Ending], *, within: bool = False
 ) -> Cursor[tuple[UUID, str | None]]:
-    """Write endings; the cursor brings the tokens of those that were held, with schedules."""
+    """Write endings; the cursor brings the tokens of those that were held, with schedules.
+
+    Args:
+        connection: ours, or of who calls `finish_in`.
+        endings: to be written.
+        within: the transaction is the caller's, and may be old.
+    """
     if endings and all(e.outcome == "completed" and e.next_at is None for e in endings):
         values = [each.value for each in endings]
         columns = (
@@ -206,8 +215,10 @@ def _finish(
             _array(each.token for each in endings if each.token),
             values if any(values) else None,  # `unnest` fills up with nulls
         )
-        return connection.execute(_COMPLETE, columns, prepare=looks.AT_ONCE)
-    return connection.execute(_FINISH, (_rows(endings),), prepare=looks.AT_ONCE)
+        complete = _COMPLETE_WITHIN if within else _COMPLETE
+        return connection.execute(complete, columns, prepare=looks.AT_ONCE)
+    finish = _FINISH_WITHIN if within else _FINISH
+    return connection.execute(finish, (_rows(endings),), prepare=looks.AT_ONCE)
 
 
 def _rows(endings: Iterable[Ending]) -> str:
@@ -323,6 +334,12 @@ _FINISH: LiteralString = f"""
     )
     SELECT token, now_schedule FROM held
     """
+
+_COMPLETE_WITHIN, _FINISH_WITHIN = (
+    each.replace("now()", "statement_timestamp()") for each in (_COMPLETE, _FINISH)
+)
+"""The same in a transaction that may be old. Not in ours: what a turn makes due again it claims in
+the same transaction, whose `now()` is older than the statement."""
 
 _LOST: LiteralString = f"""
     WITH ending AS MATERIALIZED ({_ENDING})

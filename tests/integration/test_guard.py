@@ -157,6 +157,31 @@ def test_neither_effect_nor_completion_when_it_was_taken_over(
     assert outcomes(pool, "work") == ["crashed"]
 
 
+@pytest.mark.parametrize("job", [a_kind(), a_job()], ids=["task", "firing"])
+def test_the_end_is_dated_to_itself_and_not_to_the_beginning_of_the_block(
+    pool: Pool, job: Job
+) -> None:
+    if job.schedule:
+        run = a_run(pool, claimed(pool, job), job)
+    else:
+        _, run = a_task(pool, job)
+    with run.transaction():
+        late = value(pool, "SELECT clock_timestamp()")
+        run.finish()
+    assert late <= value(pool, "SELECT finished_at FROM history")
+
+
+def test_what_follows_an_end_in_a_block_is_not_due_before_that_end(pool: Pool) -> None:
+    """Else the next run might start before the one before has ended, and would count as late."""
+    job = a_job()
+    claim = claimed(pool, job)
+    with pool.connection() as connection, connection.transaction():
+        passed = value(pool, "SELECT clock_timestamp()")
+        runs.finish_in(connection, ended(pool, claim, job=job)._replace(next_at=passed))
+    rows = query(pool, "SELECT not_before = finished_at, not_before > %s FROM run, history", passed)
+    assert rows == [(True, True)]
+
+
 def test_the_end_is_rolled_back_with_the_block(pool: Pool) -> None:
     _, run = a_task(pool)
     with pytest.raises(ZeroDivisionError), run.transaction():  # noqa: PT012 - that order

@@ -118,6 +118,15 @@ def test_a_turn_finishes_and_claims_in_one_go(work: Pool) -> None:
     assert claim.id == first
 
 
+def test_a_turn_claims_what_it_makes_due_again(work: Pool) -> None:
+    asked(work)
+    (claim,) = taken(work)
+    worker = value(work, "SELECT id FROM worker")
+    ask = looks.Ask(worker, HERE.host, ["work"], 0, 1, 0.0)
+    _, found = runs.turn(work, [ended(work, claim, "interrupted", job=a_kind())], ask)
+    assert [(each.id, each.attempt) for each in found.claims] == [(claim.id, 2)]
+
+
 def test_a_turn_claims_in_the_room_that_it_makes_under_a_limit(pool: Pool) -> None:
     kind = a_kind(max_running=1)
     jobs.declare(pool, [kind])
