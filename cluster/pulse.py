@@ -12,6 +12,9 @@ STARTED = "started"
 _MINUTE = timedelta(minutes=1)
 _KEPT = 2 * _MINUTE
 """Age of a minute that gets no more counts, even from a clock that was a little behind."""
+_SENT = timedelta(hours=12)
+"""Age at which a minute is sent no more, even if nothing was since. After a day anybody may add its
+rows to the totals, and then it would come back and be added again."""
 
 
 @dataclass(slots=True)
@@ -108,9 +111,11 @@ class Pulse:
         """Return the minutes to write, the present one last; the next write is 10 s away.
 
         Each has all that was counted in it. Those that are over are returned until they were
-        written when nothing could be counted in them any more.
+        written when nothing could be counted in them any more, or are half a day old: a worker
+        that was idle since has written them long ago.
         """
         self._written_at = time.monotonic()  # first, so that a trouble is not tried at every turn
+        self._counts = {m: c for m, c in self._counts.items() if m > now - _SENT}
         self._present(now)
         return sorted(self._counts.values(), key=lambda count: count.minute)
 

@@ -146,6 +146,19 @@ def test_the_last_minutes_of_a_dead_worker_are_added_after_a_day(
     assert value(pool, "SELECT count(*) FROM pulse_job") == 1
 
 
+def test_what_a_worker_counted_before_a_day_of_rest_is_added_once(
+    pool: Pool, minute: datetime
+) -> None:
+    """Somebody else has added it meanwhile, and must not see it come back."""
+    worker, counted = uuid4(), Pulse()
+    for at in (minute - timedelta(hours=25), minute, minute + 3 * A_MINUTE):
+        counted.ended(at, "completed", "tick", 2.0)
+        for _ in range(2):
+            counted.written(at, pulse.write(pool, worker, counted.sent(at)))
+        pulse.forget(pool)
+    assert totals(pool) == {("tick", "completed"): (3, 6.0)}
+
+
 def test_counters_outlive_history_and_pulse(pool: Pool, minute: datetime) -> None:
     """And the last success is known when no attempt of it is."""
     jobs.declare(pool, [a_job()])

@@ -92,6 +92,17 @@ def test_a_write_that_failed_is_tried_again_ten_seconds_later_with_all_its_count
     assert [count.started for count in pulse.sent(later)] == [1, 1]
 
 
+def test_a_minute_before_a_long_rest_is_not_sent_again() -> None:
+    """Its rows may be in the totals by then, where nobody would know them again."""
+    pulse = Pulse()
+    pulse.started(NOW, 0)
+    pulse.sent(NOW)
+    pulse.written(NOW, waiting=0)
+    later = NOW + timedelta(hours=12)
+    pulse.started(later, 0)
+    assert pulse.sent(later) == [Count(later, started=1)]
+
+
 def test_a_minute_is_forgotten_once_it_is_written_and_can_get_no_more_counts() -> None:
     """The minute before is kept for a clock that is a little behind; older ones are not."""
     pulse = Pulse()
