@@ -49,14 +49,15 @@ def perform(job: Job, run: Run, args: str | None) -> Result:
     try:
         value = job.call(run, args)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a job must not end its thread
-        result = _raised(error, run)
+        result = raised(error, run)
     else:
         result = Result(run.stopped, "told to stop") if run.stopped else _returned(value)
     # What the function has committed is so, whatever it came to afterwards.
     return Result("completed", written=True) if run.finished else result
 
 
-def _raised(error: BaseException, run: Run) -> Result:
+def raised(error: BaseException, run: Run) -> Result:
+    """Return what an error makes of an attempt."""
     if isinstance(error, RunStopped) and run.stopped:
         return Result(run.stopped, "told to stop")
     if isinstance(error, ArgumentError):

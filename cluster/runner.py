@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from uuid import UUID
 
 from cluster.job import Job
-from cluster.perform import Result, perform
+from cluster.perform import Result, perform, raised
 from cluster.run import Claim, Connect, Guard, Run
 
 
@@ -178,14 +178,29 @@ class Runner:
             with self._lock:
                 self._idle -= 1
             self._staff()
-            claim = attempt.claim
+            result = self._attended(attempt)
+            with self._lock:
+                self._idle += 1
+            self._results.put((attempt, result))
+            self.wake()
+
+    def _attended(self, attempt: Attempt) -> Result:
+        """Perform an attempt, and let nothing around it end this thread.
+
+        Nobody else would say how the attempt has ended: it would be held for ever. What goes wrong
+        before it has come back is its failure, and afterwards changes nothing.
+        """
+        result: Result | None = None
+        claim = attempt.claim
+        try:
             with self.attend(attempt):
                 if claim.suspect or attempt.job.isolation == "process":
                     result = self.apart(attempt)
                 else:
                     result = perform(attempt.job, attempt.run, claim.args)
                 attempt.outcome = result.outcome
-            with self._lock:
-                self._idle += 1
-            self._results.put((attempt, result))
-            self.wake()
+        except BaseException as error:
+            if result is None:
+                return raised(error, attempt.run)
+            attempt.run.log.warning("a run could not be left in order", exc_info=True)
+        return result

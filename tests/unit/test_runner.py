@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import NoReturn
 
@@ -116,6 +117,46 @@ def test_a_thread_serves_on_after_an_error(performed: Performed) -> None:
     for _ in range(4):
         performed.runner.forget(performed.start(raising(SystemExit(1))).token)
         performed.result()
+    performed.start(lambda: None)
+    assert performed.result().outcome == "completed"
+
+
+@contextmanager
+def attended(
+    *, enter: BaseException | None = None, leave: BaseException | None = None
+) -> Iterator[None]:
+    """Attend a run with what goes wrong there."""
+    if enter:
+        raise enter
+    yield
+    if leave:
+        raise leave
+
+
+@pytest.mark.parametrize("error", [ValueError("no spans"), SystemExit(1)])
+def test_what_goes_wrong_before_a_run_is_its_failure(
+    performed: Performed, error: BaseException
+) -> None:
+    """Its thread serves on; dead, it would leave an attempt that never ends."""
+    called = threading.Event()
+    performed.runner.attend = lambda _: attended(enter=error)
+    claims = [performed.start(called.set) for _ in range(3)]
+    results = performed.results(3)
+    assert {result.outcome for result in results} == {"failed"}
+    assert {result.error for result in results} == {f"{type(error).__name__}: {error}"}
+    assert not called.is_set()
+    performed.runner.attend = nullcontext
+    for claim in claims:
+        performed.runner.forget(claim.token)
+    performed.start(lambda: None)
+    assert performed.result().outcome == "completed"
+
+
+@pytest.mark.parametrize("error", [ValueError("no spans"), SystemExit(1)])
+def test_what_goes_wrong_after_a_run_changes_nothing(
+    performed: Performed, error: BaseException
+) -> None:
+    performed.runner.attend = lambda _: attended(leave=error)
     performed.start(lambda: None)
     assert performed.result().outcome == "completed"
 
