@@ -8,9 +8,11 @@ name, headers, sampling) is its library's affair.
 import atexit
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -225,10 +227,12 @@ def _close_at_exit(provider: "TracerProvider") -> None:
 
 
 def check() -> None:
-    """Find out at the start that what makes spans is not installed.
+    """Find out at the start that what makes spans is not installed, or refuses its settings.
+
+    Tried in a process of its own, for it begins threads, and the master has yet to fork.
 
     Raises:
-        SystemExit: with one clear line.
+        SystemExit: with one clear line, or after it.
     """
     if configured():
         try:
@@ -239,3 +243,16 @@ def check() -> None:
                 f"ronin: an OpenTelemetry endpoint is set, and {error.name} is not installed:"
                 " pip install -e '.[tracing]' in the folder of the code (docs/metrics.md)"
             ) from None
+        trial = get_context("fork").Process(target=_try)
+        trial.start()
+        trial.join()
+        if trial.exitcode:
+            raise SystemExit(1)
+
+
+def _try() -> None:
+    try:
+        _made()
+    except Exception as error:  # noqa: BLE001 - whatever the library makes of what it reads
+        reason = " ".join("".join(traceback.format_exception_only(error)).split())
+        raise SystemExit(f"ronin: OpenTelemetry refuses its settings (OTEL_*): {reason}") from None

@@ -118,6 +118,26 @@ def test_an_endpoint_is_what_turns_it_on(
     assert tracing.configured() == wanted
 
 
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "10"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"),
+        ("OTEL_PYTHON_TRACER_PROVIDER", "nobody"),
+    ],
+)
+def test_what_the_library_will_refuse_is_found_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], variable: str, text: str
+) -> None:
+    monkeypatch.setenv(ENDPOINT, "http://localhost:4318")
+    tracing.check()
+    assert capfd.readouterr().err == ""
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(SystemExit):
+        tracing.check()
+    assert "ronin: OpenTelemetry refuses its settings (OTEL_*): " in capfd.readouterr().err
+
+
 def test_a_request_is_a_span_by_its_route(receiver: Receiver, pool: Pool) -> None:
     client = falcon.testing.TestClient(routes(pool))
     headers = {"traceparent": SOMEBODYS, "Host": "localhost"}

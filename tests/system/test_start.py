@@ -135,6 +135,19 @@ def test_setting_that_makes_no_sense_ends_the_start_with_one_line(
         assert variable in line or value in line
 
 
+def test_tracing_whose_settings_can_not_be_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "10",
+    }
+    with gunicorn("", tmp_path, env=settings) as refused:
+        assert refused.wait() == 1
+        [line] = complaints(refused)
+        assert line.startswith("ronin: OpenTelemetry refuses its settings")
+        assert "max_queue_size" in line
+        assert not (tmp_path / "data").exists()
+
+
 def test_word_for_the_number_of_workers_ends_the_start_with_one_line(tmp_path: Path) -> None:
     settings = {"WEB_CONCURRENCY": "five"}
     with gunicorn("", tmp_path, env=settings, command=HONCHO) as refused:
