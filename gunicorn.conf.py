@@ -39,8 +39,8 @@ worker_connections = min(worker_connections, max(_wanted - 200, 100))
 
 def on_starting(server: Any) -> None:
     """Before the first fork: the database, and its schema."""
-    hosts = [address[0] for address in server.cfg.address if isinstance(address, tuple)]
-    boot.prepare(settings, replaces_master=bool(server.master_pid), hosts=hosts)
+    addresses = [address for address in server.cfg.address if isinstance(address, tuple)]
+    boot.prepare(settings, replaces_master=bool(server.master_pid), addresses=addresses)
     boot.refuse_bad_reloads(server)
     send_away_at_the_end(server)
 

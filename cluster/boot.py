@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -63,19 +63,21 @@ def _share_arenas() -> None:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
-def prepare(settings: Settings, *, replaces_master: bool, hosts: Iterable[str]) -> None:
+def prepare(
+    settings: Settings, *, replaces_master: bool, addresses: Sequence[tuple[str, int]]
+) -> None:
     """Before the first fork: make the database ready, wait for it, migrate it.
 
     Args:
         settings: of this instance.
         replaces_master: a new master of the same service (USR2) has its socket already.
-        hosts: where it will listen, whoever has said so.
+        addresses: hosts and ports where it will listen, whoever has said so.
     """
     _share_arenas()
     tracing.check()
     if not replaces_master:
-        _check_port(settings)
-    check_doors(settings, hosts)
+        _check_ports(addresses)
+    check_doors(settings, [host for host, _ in addresses])
     check_jobs(settings)
     try:
         url = database_url(settings)
@@ -344,18 +346,18 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _check_port(settings: Settings) -> None:
-    """Find out that the port is taken before anything is touched."""
-    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.bind, settings.port))
-        except OSError as error:
-            reason = (
-                "it is taken; is Ronin running already? Set PORT to start another instance"
-                if error.errno == errno.EADDRINUSE
-                else error.strerror
-            )
-            where = f"{settings.bind}:{settings.port}"
-            raise SystemExit(f"ronin: cannot listen on {where}: {reason}") from None
+def _check_ports(addresses: Iterable[tuple[str, int]]) -> None:
+    """Find out that a port is taken before anything is touched."""
+    for host, port in addresses:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                reason = (
+                    "it is taken; is Ronin running already? Set PORT to start another instance"
+                    if error.errno == errno.EADDRINUSE
+                    else error.strerror
+                )
+                raise SystemExit(f"ronin: cannot listen on {host}:{port}: {reason}") from None

@@ -16,6 +16,7 @@ from tests.system.gunicorns import (
     BIN,
     ROOT,
     Instance,
+    free_port,
     gunicorn,
     job_module,
     of_server,
@@ -89,6 +90,21 @@ def test_second_start_on_the_same_port_says_so_and_touches_nothing(
             assert line.startswith(f"ronin: cannot listen on 127.0.0.1:{first.port}: it is taken")
         assert not (tmp_path / "other" / "data").exists()
         assert first.get("/health/ready") == {"status": "ready"}
+
+
+def test_the_port_that_counts_is_where_gunicorn_is_told_to_listen(url: str, tmp_path: Path) -> None:
+    """A taken PORT is nothing to who listens elsewhere, and a taken port is found elsewhere."""
+    (tmp_path / "other").mkdir()
+    elsewhere = ("--bind", f"127.0.0.1:{free_port()}")
+    with gunicorn(url, tmp_path, env=ALONE) as first:
+        ready(first)
+        with gunicorn(url, tmp_path, env=ALONE, port=first.port, arguments=elsewhere) as second:
+            eventually(lambda: "Listening at" in second.said())
+            with gunicorn("", tmp_path / "other", env=ALONE, arguments=elsewhere) as third:
+                assert third.wait() == 1
+                [line] = complaints(third)
+                assert line.startswith(f"ronin: cannot listen on {elsewhere[1]}: it is taken")
+            assert not (tmp_path / "other" / "data").exists()
 
 
 def complaints(instance: Instance) -> list[str]:
