@@ -40,8 +40,9 @@ def register(
     Copies that start together begin together: runs open for claims a second after the last of
     them has registered, and at most five seconds after the first; while fewer are there than one
     instance starts, those five seconds are waited for. A worker that joins a cluster at work
-    moves nothing. Nor does one that finds it silent again within ten seconds
-    after another has left in order: where they come and go all the time, runs would never open.
+    moves nothing. Nor does one that finds nobody there if both are younger than ten seconds, the
+    last opening and the last departure in order: where workers come and go all the time, runs
+    would never open.
 
     Args:
         pool: the engine's.
@@ -165,7 +166,8 @@ def settle(pool: Pool) -> None:
 
     For a server that was restarted, promoted, or whose clock has jumped: leases were written by
     another clock. None runs out sooner than one lease from now, and none lasts longer than that
-    unless it is renewed. Two at once: the second finds it settled.
+    unless it is renewed. Two at once: each does it, and the second moves `since` on by a moment,
+    which makes nobody dead.
     """
     query = """
         WITH settled AS (
