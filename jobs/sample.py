@@ -15,7 +15,8 @@ that dies takes all its runs along, so a death says little about one that lasts 
 
 _STEP_SECONDS = 2.0
 _PATIENCE = 30
-"""Tries, about a minute in all."""
+"""Tries. The rests between them are about a minute; each may wait three seconds for a connection
+as well, or five for its answer."""
 
 
 def steps(run: Run, waited: float = 0.0) -> Iterator[float]:
