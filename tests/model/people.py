@@ -79,7 +79,7 @@ class RunNow:
             if not run.token:
                 run.not_before = world.now
                 run.start_by, run.cancelled = None, False
-                run.due_at = world.now if run.attempt == 0 else run.due_at
+                run.due_at = min(run.due_at, world.now)
 
         return Step(lambda pool: jobs.run_now(pool, self.job), follow)
 
