@@ -32,7 +32,7 @@ MUTATIONS: Mapping[str, Mutation] = MappingProxyType(
             "cluster/store/runs.py",
             {
                 " AND r.token IS NOT DISTINCT FROM e.token": "",
-                " AND r.token = e.token AND NOT r.scheduled": " AND NOT r.scheduled",
+                "WHERE r.id = e.run_id AND r.token = e.token": "WHERE r.id = e.run_id",
             },
             "a finish no longer asks whether its token is still the run's",
         ),

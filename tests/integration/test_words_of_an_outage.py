@@ -38,8 +38,9 @@ def leaky(pool: Pool, lends: int, error: Exception | None = None) -> Pool:
 
 def test_what_was_changed_is_not_said_to_be_untouched(pool: Pool) -> None:
     """The task is cancelled; what is missing is a connection to show it."""
+    TaskWeb(pool)  # declares the kind
     (task,) = asked(pool)
-    answer = TaskWeb(leaky(pool, 1)).ask("DELETE", f"/tasks/{task}")
+    answer = Web(leaky(pool, 1)).ask("DELETE", f"/tasks/{task}")
     assert (answer.status, answer.problem) == (503, "database-unavailable")
     assert "Nothing was changed" not in answer.body["detail"]
     assert value(pool, "SELECT count(*) FROM run WHERE id = %s", task) == 0
