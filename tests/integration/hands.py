@@ -55,5 +55,7 @@ def working(
     ):
         hand = Hand(engine, lent, declared, number, apart)
         hand.worker.start()
-        yield hand
-        hand.worker.stop(within=20)
+        try:
+            yield hand
+        finally:  # a test that fails must not leave a thread to the others
+            hand.worker.stop(within=20)

@@ -7,11 +7,11 @@ from tests.integration.builders import query, value
 
 
 def days(pool: Pool) -> list[str]:
-    """Return the names of the history's days."""
+    """Return the names of the history's days, without a lock that would be in somebody's way."""
     rows = query(
         pool,
-        "SELECT relid::text FROM pg_partition_tree('history')"
-        " WHERE isleaf AND relid::text <> 'history_default' ORDER BY 1",
+        "SELECT relname::text FROM pg_class JOIN pg_inherits ON oid = inhrelid"
+        " WHERE inhparent = 'history'::regclass AND relname <> 'history_default' ORDER BY 1",
     )
     return [row[0] for row in rows]
 
