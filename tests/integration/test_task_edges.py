@@ -1,7 +1,10 @@
 """Tasks at the edges: huge numbers, endless times, words that come too late or all at once."""
 
+import fcntl
 import json
 import math
+import resource
+import socket
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -26,6 +29,8 @@ from tests.integration.builders import (
     value,
 )
 from tests.unit.builders import a_claim, no_connection
+from webapp import bodies, remote
+from webapp.arrival import BODY_LIMIT
 
 
 class Mute(Exception):  # noqa: N818 - a situation of these tests
@@ -210,3 +215,20 @@ def test_a_crash_reported_after_the_lease_was_lost_is_stale(pool: Pool) -> None:
     leases.take_over(pool, [])
     body = {"token": str(claim.token), "error": "it died", "outcome": "crashed"}
     assert web.post(f"/tasks/{claim.id}/fail", body).status == 409
+
+
+def test_bodies_of_one_task_are_here_before_a_thread_reads_them() -> None:
+    """Only a batch is longer, and few of these are read at once."""
+    assert max(bodies.LIMIT, remote.TaskComplete.body_limit) <= BODY_LIMIT
+
+
+def test_a_client_is_seen_to_hang_up_however_many_descriptors_there_are() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    mine, theirs = socket.socketpair()
+    with mine, socket.socket(fileno=fcntl.fcntl(theirs.detach(), fcntl.F_DUPFD, 1500)) as high:
+        assert not remote._gone(high)  # noqa: SLF001 - it takes a thousand clients to get there
+        mine.close()
+        assert remote._gone(high)  # noqa: SLF001 - as above
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
